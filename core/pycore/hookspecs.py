@@ -1,0 +1,135 @@
+"""Every hook, in the order in which the core calls them, typed and documented.
+
+A plugin is a module or an object under an entry point of the group ``pycore``; it implements any of
+these with :data:`hookimpl`. Hooks describe, they never act: they return values and touch nothing. What
+they may look at is the spec and :class:`Host`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from pycore.errors import Problem
+from pycore.linux.look import Look
+from pycore.ops import Operation
+from pycore.spec import App, Container, Section
+
+DEFAULT_RUN_DIR = Path("/run/pycore")
+
+GROUP = "pycore"
+"""The entry-point group, and pluggy's project name."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A plugin that is chosen by name, per container, with ``driver = "NAME"`` in its area's table."""
+
+    area: str
+    """``network`` or ``storage``, or an area of your own."""
+    name: str
+    doc: str
+    default: bool = False
+    """Whether it is taken where the spec names none. One driver of an area says so."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that a plugin needs of the host, and whether it is there."""
+
+    what: str
+    """``libseccomp 2.5 or newer``."""
+    met: bool
+    why: str = ""
+    """What does not work without it."""
+    mend: str = ""
+    """The line that mends it, ready to be pasted: ``apt-get install libseccomp2``."""
+
+
+@dataclass
+class Host:
+    """What a hook may look at: this host, through eyes that cannot write."""
+
+    look: Look
+    run_dir: Path
+    """State that ends with the kernel's own: /run/pycore."""
+    data_dir: Path
+    """State that lasts: /var/lib/pycore."""
+    claims: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """What the containers of this plan have claimed already, by kind: ``claims["address"]["10.88.0.2"] = id``.
+    The host does not show it yet, so a hook that picks something free looks here as well, and adds to it."""
+    problems: list[Problem] = field(default_factory=list[Problem])
+    """Where a hook puts what stands in the way on this host (a volume's source that is missing, a port that is
+    taken); the path is relative to the container's table. Any problem stops the apply before its first operation."""
+
+    @property
+    def instance(self) -> str:
+        """A word that names this pycore on the host, for cgroups, links and nft tables: ``pycore`` for the usual
+        run dir, with a short hash of the path for any other, so that two of them never touch each other's things."""
+        if self.run_dir == DEFAULT_RUN_DIR:
+            return "pycore"
+        return f"pycore-{hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:6]}"
+
+    def container_dir(self, container: Container) -> Path:
+        """What the container keeps in the data dir: its layer, its log."""
+        return self.data_dir / "containers" / container.id
+
+    def runtime_dir(self, container: Container) -> Path:
+        """What the container keeps in the run dir, for as long as it exists."""
+        return self.run_dir / "containers" / container.id
+
+
+class Hooks:
+    """The hooks. Subclass it if you like a type checker to check your implementations."""
+
+    @hookspec
+    def pycore_driver(self) -> Driver | None:  # pyright: ignore[reportReturnType]
+        """Say that this plugin is a driver. Called once, when plugins are loaded."""
+
+    @hookspec
+    def pycore_sections(self) -> Sequence[type[Section]]:  # pyright: ignore[reportReturnType]
+        """The sections of the file that this plugin owns. Called once, when plugins are loaded."""
+
+    @hookspec
+    def pycore_requirements(self, look: Look) -> Iterable[Requirement]:  # pyright: ignore[reportReturnType]
+        """What the plugin needs of the host, for ``pycore doctor``."""
+
+    @hookspec
+    def pycore_validate(self, app: App) -> Iterable[Problem]:  # pyright: ignore[reportReturnType]
+        """Problems of the spec that no single field shows: an unknown network, the same port twice.
+
+        Pure: nothing of the host is looked at. Paths start at the top of the file.
+        """
+
+    @hookspec
+    def pycore_prepare(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+        """Operations on the host before there is a process; undone when the container is removed."""
+
+    @hookspec
+    def pycore_launch(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+        """How the process is cloned: :class:`pycore.launch.Namespaces` values, merged by the core."""
+
+    @hookspec
+    def pycore_attach(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+        """Operations on the host while the process waits; undone when it has ended."""
+
+    @hookspec
+    def pycore_enter(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+        """Operations inside the new namespaces, with all powers."""
+
+    @hookspec
+    def pycore_confine(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+        """Operations that give powers up, last before the program."""
+
+    @hookspec
+    def pycore_inspect(self, container: Container, host: Host) -> dict[str, Any]:  # pyright: ignore[reportReturnType]
+        """What ``ps`` and ``inspect`` show of a container: addresses, ports, paths; plain values under words of the
+        plugin's choice."""

@@ -1,0 +1,1 @@
+"""Linux as pycore uses it: every system call through ctypes, argument types declared once."""

@@ -1,0 +1,248 @@
+"""The kernel as operations see it: one method per act, each a system call or close to it.
+
+Everything an operation does to the host goes through a :class:`Kernel`, so that a fake one can stand in
+for it. Methods raise OSError with the kernel's errno and the path. New mount API: fsopen(2), open_tree(2),
+move_mount(2), mount_setattr(2), all Linux 5.12 or newer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+
+from pycore.linux import libc
+from pycore.linux.look import Look
+
+MAX_FILE = 1 << 20
+
+
+class Kernel(Look):
+    """The real kernel."""
+
+    # -- files of the host, in places that are pycore's own ------------------------------------------
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and its missing parents; one that is there already is fine."""
+        os.makedirs(path, mode, exist_ok=True)
+
+    def write(self, path: str, text: str) -> None:
+        """Write to a file that is there: a cgroup's or /proc's control file. One write(2), not atomic."""
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            error.filename = path
+            raise
+        finally:
+            os.close(fd)
+
+    def create(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Make a file that must not be there yet. Raises FileExistsError."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def replace(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Put a file in place whole: a reader sees the old text or the new, never a part."""
+        temporary = f"{path}.{os.getpid()}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        self.create(temporary, text, mode)
+        os.rename(temporary, path)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(path)
+
+    def rmtree(self, path: str) -> None:
+        """Remove a tree through descriptors, links not followed; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """Give a file or directory of pycore's own to a user; links are not followed."""
+        os.chown(path, uid, gid, follow_symlinks=False)
+
+    # -- mounts ------------------------------------------------------------------------------------------
+
+    def mount_private(self) -> None:
+        """Keep mounts made from here on in this mount namespace (mount_namespaces(7))."""
+        libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE, None)
+
+    def mount_new(self, fstype: str, options: Mapping[str, str | None], attributes: int = 0) -> int:
+        """A new file system as a detached mount; the caller owns the descriptor.
+
+        ``options`` go one by one through fsconfig(2), so a comma or a colon in a path is no danger; None
+        means a flag. ``attributes`` are MOUNT_ATTR_*.
+        """
+        context = libc.fsopen(fstype)
+        try:
+            for key, value in options.items():
+                libc.fsconfig(context, key, value)
+            return libc.fsmount(context, attributes)
+        except OSError as error:
+            raise OSError(error.errno, self._fs_message(context) or os.strerror(error.errno), fstype) from None
+        finally:
+            os.close(context)
+
+    @staticmethod
+    def _fs_message(context: int) -> str:
+        """What the file system itself said: fsopen(2) descriptors can be read for messages."""
+        with contextlib.suppress(OSError):
+            return os.read(context, 4096).decode("utf-8", "replace").partition(" ")[2].strip()
+        return ""
+
+    def mount_clone(self, path: str, recursive: bool = True) -> int:
+        """A detached copy of the mount at a path of the host (a bind mount to be); links are followed."""
+        return libc.open_tree(path, recursive)
+
+    def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:
+        """Set MOUNT_ATTR_* on a mount, and on those below it (mount_setattr(2))."""
+        libc.mount_setattr(tree, attributes, recursive)
+
+    def mount_place(self, tree: int, target: str, directory: bool = True) -> None:
+        """Put a detached mount at an absolute path below the current root, making what is missing there.
+
+        Links in the path are resolved inside the root, magic links of /proc refused: what is in the
+        container's file system is not trusted. Closes ``tree``.
+        """
+        place = self.make_place(target, directory)
+        try:
+            libc.move_mount(tree, place)
+        except OSError as error:
+            error.filename = target
+            raise
+        finally:
+            os.close(place)
+            os.close(tree)
+
+    def make_place(self, target: str, directory: bool = True) -> int:
+        """An O_PATH descriptor of a path below the current root; missing directories (or the file) are made."""
+        try:
+            return libc.openat2("/", target)
+        except FileNotFoundError:
+            pass
+        parts = [part for part in target.split("/") if part]
+        place = ""
+        for part in parts[:-1]:
+            place = f"{place}/{part}"
+            self._make(place, True)
+        self._make(target, directory)
+        return libc.openat2("/", target)
+
+    @staticmethod
+    def _make(path: str, directory: bool) -> None:
+        """Make one name in its parent, which is there; a dangling link is an error, never followed."""
+        head, _, name = path.rpartition("/")
+        parent = libc.openat2("/", head or "/")
+        try:
+            if directory:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o644, dir_fd=parent))
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+
+    def enter_root(self, tree: int) -> None:
+        """Make a detached mount the root of this mount namespace and let go of the old one (pivot_root(2)).
+
+        The mount is put over ``/proc``, which exists on every host, only because pivot_root wants it
+        attached; ``pivot_root(".", ".")`` then needs no directory in the new root.
+        """
+        libc.move_mount_path(tree, "/proc")
+        os.fchdir(tree)
+        libc.pivot_root(".", ".")
+        libc.umount2(".", libc.MNT_DETACH)
+        os.chdir("/")
+        os.close(tree)
+
+    def make_link(self, text: str, path: str) -> None:
+        """A symbolic link in a directory that was mounted just now; one that is there is fine."""
+        with contextlib.suppress(FileExistsError):
+            os.symlink(text, path)
+
+    # -- the process itself, inside ----------------------------------------------------------------------
+
+    def unshare(self, flags: int) -> None:
+        """Leave namespaces for new ones (unshare(2), CLONE_NEW*)."""
+        libc.unshare(flags)
+
+    def set_hostname(self, name: str) -> None:
+        """Set the host name of the UTS namespace."""
+        socket.sethostname(name)
+
+    def set_rlimit(self, limit: int, soft: int, hard: int) -> None:
+        """Set a resource limit of this process (setrlimit(2))."""
+        resource.setrlimit(limit, (soft, hard))
+
+    def set_keep_caps(self, keep: bool) -> None:
+        """Whether permitted capabilities outlive the change from uid 0 (PR_SET_KEEPCAPS)."""
+        libc.prctl(libc.PR_SET_KEEPCAPS, int(keep))
+
+    def drop_bounding(self, capability: int) -> None:
+        """Remove a capability from the bounding set (PR_CAPBSET_DROP)."""
+        libc.prctl(libc.PR_CAPBSET_DROP, capability)
+
+    def set_capabilities(self, effective: int, permitted: int, inheritable: int) -> None:
+        """Set this thread's capabilities, as bit masks (capset(2))."""
+        libc.capset(effective, permitted, inheritable)
+
+    def set_ambient(self, capabilities: Sequence[int]) -> None:
+        """Clear the ambient set, then raise these (PR_CAP_AMBIENT); they must be permitted and inheritable."""
+        libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
+        for capability in capabilities:
+            libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_RAISE, capability)
+
+    def set_user(self, uid: int, gid: int, groups: Sequence[int]) -> None:
+        """Become a user: supplementary groups, then all group ids, then all user ids."""
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+    def set_no_new_privs(self) -> None:
+        """No execve gives privileges from here on (PR_SET_NO_NEW_PRIVS)."""
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+
+    def load_filter(self, program: bytes) -> None:
+        """Load a seccomp filter: an array of struct sock_filter (seccomp(2), SECCOMP_SET_MODE_FILTER)."""
+        libc.seccomp_filter(program)
+
+    # -- network -----------------------------------------------------------------------------------------
+
+    def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:
+        """Send rtnetlink requests in one batch and wait for the acknowledgement of each.
+
+        ``messages`` are whole requests with NLM_F_ACK; their sequence numbers are set here. ``pid`` names a
+        process whose network namespace is meant, 0 this one. Raises the OSError of the first that failed.
+        """
+        from pycore.linux import netlink
+
+        netlink.send(messages, pid)
+
+    def nft(self, commands: str) -> None:
+        """Run nftables commands as one transaction: all of them or none (libnftables(3)).
+
+        Raises OSError: ENOSYS where libnftables is missing, EINVAL with nft's words where it refuses.
+        """
+        from pycore.linux import nftables
+
+        nftables.run(commands)
+
+    def nft_has(self, table: str) -> bool:
+        """Whether there is a table, given as ``inet pycore``."""
+        from pycore.linux import nftables
+
+        return nftables.has_table(table)

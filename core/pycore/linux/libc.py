@@ -1,0 +1,200 @@
+"""System calls that Python does not have, through the C library, argument types declared once.
+
+Numbers are those of asm-generic/unistd.h and, for the newer calls, the same on every architecture but
+alpha; the C library of Debian 12 has no wrapper for most of them, hence syscall(2). PyDLL keeps the GIL:
+the calls are short, and a clone must not come back in a child that waits for a lock nobody holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MNT_DETACH = 2
+
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x00000080
+CLONE_PIDFD, CLONE_INTO_CGROUP = 0x1000, 0x200000000
+
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 8, 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
+PR_SET_DUMPABLE = 4
+
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE = 1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 2, 0x10
+_SECCOMP_SET_MODE_FILTER = 1
+_CLOSE_RANGE_CLOEXEC = 4
+
+_PIVOT_ROOT, _SECCOMP = {"x86_64": (155, 317), "aarch64": (41, 277)}.get(platform.machine(), (155, 317))
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
+_CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
+
+
+def _declare(name: str, *arguments: type[ctypes._SimpleCData[object]], result: type = c_int) -> ctypes._NamedFuncPointer:  # pyright: ignore[reportPrivateUsage, reportUnknownParameterType, reportUnknownMemberType]
+    function = getattr(_libc, name)
+    function.argtypes, function.restype = arguments, result
+    return function  # type: ignore[no-any-return]
+
+
+_mount = _declare("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount2 = _declare("umount2", c_char_p, c_int)
+_unshare = _declare("unshare", c_int)
+_setns = _declare("setns", c_int, c_int)
+_prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = _declare("capset", c_char_p, c_char_p)
+_syscall = _libc.syscall
+_syscall.restype = c_long
+
+
+def _check(result: int, path: str | None = None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None) -> None:
+    """mount(2)."""
+    _check(_mount(_bytes(source), _bytes(target), _bytes(fstype), flags, _bytes(data)), target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2)."""
+    _check(_umount2(_bytes(target), flags), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_syscall(c_long(_PIVOT_ROOT), _bytes(new), _bytes(old)), new)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2): this thread joins the namespace; ``kind`` is CLONE_NEW* or 0."""
+    _check(_setns(fd, kind))
+
+
+def prctl(option: int, argument: int = 0, third: int = 0) -> int:
+    """prctl(2); unused arguments are 0, as the kernel asks."""
+    return _check(_prctl(option, argument, third, 0, 0))
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) with _LINUX_CAPABILITY_VERSION_3: two 32-bit words per set."""
+    low, high = 0xFFFFFFFF, 32
+    data = struct.pack(
+        "6I",
+        effective & low, permitted & low, inheritable & low,
+        effective >> high, permitted >> high, inheritable >> high,
+    )  # fmt: skip
+    _check(_capset(struct.pack("Ii", 0x20080522, 0), data))
+
+
+def fsopen(fstype: str) -> int:
+    """fsopen(2)."""
+    return _check(_syscall(c_long(_FSOPEN), _bytes(fstype), c_uint(_FSOPEN_CLOEXEC)), fstype)
+
+
+def fsconfig(context: int, key: str, value: str | None) -> None:
+    """fsconfig(2): set one option; None sets a flag."""
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+    _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(command), _bytes(key), _bytes(value), c_int(0)), value)
+
+
+def fsmount(context: int, attributes: int) -> int:
+    """fsconfig(2) with FSCONFIG_CMD_CREATE, then fsmount(2): the file system as a detached mount."""
+    _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(_FSCONFIG_CMD_CREATE), None, None, c_int(0)))
+    return _check(_syscall(c_long(_FSMOUNT), c_int(context), c_uint(_FSMOUNT_CLOEXEC), c_uint(attributes)))
+
+
+def open_tree(path: str, recursive: bool) -> int:
+    """open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at a path."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    return _check(_syscall(c_long(_OPEN_TREE), c_int(_AT_FDCWD), _bytes(path), c_uint(flags)), path)
+
+
+def clone_tree(tree: int) -> int:
+    """open_tree(2) with OPEN_TREE_CLONE on a descriptor: one more mount of the same file system."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
+    return _check(_syscall(c_long(_OPEN_TREE), c_int(tree), b"", c_uint(flags)))
+
+
+def move_mount(tree: int, place: int) -> None:
+    """move_mount(2) from a detached mount onto an O_PATH descriptor."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _check(_syscall(c_long(_MOVE_MOUNT), c_int(tree), b"", c_int(place), b"", c_uint(flags)))
+
+
+def move_mount_path(tree: int, path: str) -> None:
+    """move_mount(2) from a detached mount onto a path."""
+    arguments = (c_int(tree), b"", c_int(_AT_FDCWD), _bytes(path), c_uint(_MOVE_MOUNT_F_EMPTY_PATH))
+    _check(_syscall(c_long(_MOVE_MOUNT), *arguments), path)
+
+
+def mount_setattr(tree: int, attributes: int, recursive: bool) -> None:
+    """mount_setattr(2): set MOUNT_ATTR_* on a mount (struct mount_attr, version 0)."""
+    attr = struct.pack("4Q", attributes, 0, 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _check(_syscall(c_long(_MOUNT_SETATTR), c_int(tree), b"", c_uint(flags), attr, c_ulong(len(attr))))
+
+
+def openat2(root: str, path: str, flags: int = os.O_PATH) -> int:
+    """openat2(2) below ``root`` with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
+    how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _check(_syscall(c_long(_OPENAT2), c_int(base), _bytes(path), how, c_ulong(len(how))), path)
+    finally:
+        os.close(base)
+
+
+def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
+    """clone3(2) as fork: (0, -1) in the child, (pid, pidfd) in the parent.
+
+    Python's own fork hooks do not run, so the caller must have no other thread. ``cgroup`` is a
+    descriptor of a cgroup v2 directory to be born in, or -1.
+    """
+    pidfd = c_int(-1)
+    into = CLONE_INTO_CGROUP if cgroup >= 0 else 0
+    signal_child = 17
+    arguments = struct.pack(
+        "11Q", flags | CLONE_PIDFD | into, ctypes.addressof(pidfd), 0, 0, signal_child, 0, 0, 0, 0, 0, max(cgroup, 0)
+    )
+    pid = _check(_syscall(c_long(_CLONE3), arguments, c_ulong(len(arguments))))
+    return pid, pidfd.value
+
+
+def seccomp_filter(program: bytes) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER, with struct sock_fprog built here."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    _check(_syscall(c_long(_SECCOMP), c_uint(_SECCOMP_SET_MODE_FILTER), c_uint(0), fprog))
+
+
+def close_on_exec(first: int) -> None:
+    """close_range(2) with CLOSE_RANGE_CLOEXEC: no descriptor from ``first`` on outlives exec."""
+    _check(_syscall(c_long(_CLOSE_RANGE), c_uint(first), c_uint(0xFFFFFFFF), c_uint(_CLOSE_RANGE_CLOEXEC)))

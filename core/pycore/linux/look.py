@@ -1,0 +1,121 @@
+"""Looking at the host without changing it: all that a describing hook and ``plan`` can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+_LISTEN = "0A"
+_UNCONNECTED = "07"
+
+
+class Look:
+    """Read-only questions to the host. A fake kernel answers them from memory."""
+
+    def read(self, path: str, limit: int = 1 << 20) -> str:
+        """The text of a file, at most ``limit`` bytes of it. Raises OSError."""
+        with open(path, "rb") as file:
+            return file.read(limit).decode("utf-8", "replace")
+
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of a file that pycore itself wrote. Raises OSError."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def exists(self, path: str) -> bool:
+        """Whether the path leads somewhere, links followed."""
+        return os.path.exists(path)
+
+    def is_dir(self, path: str) -> bool:
+        """Whether the path leads to a directory, links followed."""
+        return os.path.isdir(path)
+
+    def listdir(self, path: str) -> list[str]:
+        """Names in a directory, sorted; an empty list where there is none."""
+        try:
+            return sorted(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def mounts(self) -> list[tuple[str, str]]:
+        """(mount point, file system type) of this mount namespace, in the kernel's order (proc(5), mountinfo)."""
+        found: list[tuple[str, str]] = []
+        for line in self.read("/proc/self/mountinfo", 64 << 20).splitlines():
+            left, _, right = line.partition(" - ")
+            point = left.split(" ")[4]
+            for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+                point = point.replace(code, char)
+            found.append((point, right.split(" ")[0]))
+        return found
+
+    def filesystem(self, path: str) -> str:
+        """The type of the file system that holds the path (or its nearest existing parent): ``ext4``, ``overlay``."""
+        place = os.path.realpath(path)
+        best, kind = "", ""
+        for point, fstype in self.mounts():
+            inside = place == point or place.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, fstype
+        return kind
+
+    def euid(self) -> int:
+        """The effective user id of this process."""
+        return os.geteuid()
+
+    def capabilities(self) -> int:
+        """The permitted capabilities of this process as a bit mask, from /proc/self/status."""
+        for line in self.read("/proc/self/status").splitlines():
+            if line.startswith("CapPrm:"):
+                return int(line.split()[1], 16)
+        return 0
+
+    def links(self) -> list[str]:
+        """Names of the network devices of this network namespace."""
+        return self.listdir("/sys/class/net")
+
+    def routes(self) -> list[tuple[int, int]]:
+        """(network, mask) of the host's IPv4 routes as integers, the default route left out (proc_net(5))."""
+        found: list[tuple[int, int]] = []
+        for line in self.read("/proc/net/route").splitlines()[1:]:
+            words = line.split()
+            network, mask = (int.from_bytes(bytes.fromhex(words[i])[::-1], "big") for i in (1, 7))
+            if mask:
+                found.append((network, mask))
+        return found
+
+    def listeners(self, protocol: str) -> set[tuple[str, int]]:
+        """(address in the kernel's hex, port) of the sockets that wait for ``tcp`` connections or ``udp`` packets.
+
+        IPv6 sockets are included: a dual-stack listener holds the IPv4 port too. The address is 8 or 32 hex
+        digits, in the byte order of proc_net_tcp(5).
+        """
+        return {(address, port) for address, port, _ in self._sockets(protocol)}
+
+    def listener_owner(self, protocol: str, port: int) -> str:
+        """The process that holds a port, as ``nginx (pid 71)``, or an empty string. Slow: for messages only."""
+        inodes = {f"socket:[{inode}]" for _, held, inode in self._sockets(protocol) if held == port}
+        for pid in filter(str.isdigit, self.listdir("/proc")):
+            for fd in self._fds(pid):
+                if fd in inodes:
+                    return f"{self.read(f'/proc/{pid}/comm').strip()} (pid {pid})"
+        return ""
+
+    def _fds(self, pid: str) -> Iterator[str]:
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                yield os.readlink(f"/proc/{pid}/fd/{fd}")
+        except OSError:
+            return
+
+    def _sockets(self, protocol: str) -> Iterator[tuple[str, int, str]]:
+        wanted = _LISTEN if protocol == "tcp" else _UNCONNECTED
+        for table in (protocol, f"{protocol}6"):
+            try:
+                lines = self.read(f"/proc/net/{table}", 64 << 20).splitlines()[1:]
+            except OSError:
+                continue
+            for line in lines:
+                words = line.split()
+                address, _, port = words[1].partition(":")
+                if words[3] == wanted:
+                    yield address, int(port, 16), words[9]

@@ -1,0 +1,106 @@
+"""What an operation is: one step on the host as a value that can be shown, done, timed and undone.
+
+Plugins do not act, they describe: a hook returns operations, the core runs them. An operation is a
+frozen dataclass of plain values, so that the journal can keep it as JSON and another process can undo
+it after a crash. Keep operations in a module that imports nothing heavy: the spawner loads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from pycore.steps import Step
+
+if TYPE_CHECKING:
+    from pycore.linux.kernel import Kernel
+
+
+@dataclass
+class Context:
+    """What an operation is given when it runs: the kernel, and what earlier operations left for it."""
+
+    kernel: Kernel
+    container: str = ""
+    """``APP/NAME``, for messages."""
+    pid: int = 0
+    """The container's first process as the host sees it; 0 before launch and inside."""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    """Inside: the environment of the program to be; an operation may add defaults (HOME)."""
+    held: dict[Operation, int] = field(default_factory=dict["Operation", int])
+    """Inside: descriptors that operations took hold of while the host's root was in sight."""
+    root: int = -1
+    """Inside: the detached mount that becomes the container's root; a storage driver sets it."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Base of all operations.
+
+    A subclass is a frozen dataclass whose fields are str, int, float, bool, None, bytes and tuples of
+    these; it names its ``step`` and says what it does in :meth:`explain`.
+    """
+
+    step: ClassVar[Step]
+
+    def do(self, ctx: Context) -> None:
+        """Do it. Raises OSError with the kernel's errno, or PycoreError with words of its own."""
+        raise NotImplementedError
+
+    def undo(self, ctx: Context) -> None:
+        """Take it back. Idempotent: it may run for what was never done, or was undone already.
+
+        Operations inside the container need no undo: the namespaces take it all with them.
+        """
+
+    def explain(self) -> str:
+        """One line for ``plan -v``: what is done, in the kernel's words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class InsideOperation(Operation):
+    """An operation of the enter phase that needs something of the host after the root has changed."""
+
+    def hold(self, ctx: Context) -> None:
+        """Take hold of it as a descriptor, before the root changes: ``ctx.held[self] = fd``."""
+
+
+Record = dict[str, Any]
+
+
+def to_record(operation: Operation) -> Record:
+    """The operation as JSON-able values; bytes become base64 under the key ``b64``."""
+    kind = type(operation)
+    record: Record = {"op": f"{kind.__module__}:{kind.__qualname__}"}
+    for item in fields(operation):
+        record[item.name] = _plain(getattr(operation, item.name))
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Operation:
+    """The inverse of :func:`to_record`. Raises ImportError or AttributeError when the plugin is gone."""
+    module, _, name = cast(str, record["op"]).partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, Operation)):
+        raise AttributeError(f"{record['op']} is not an operation")
+    return kind(**{key: _frozen(value) for key, value in record.items() if key != "op"})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast(Sequence[Any], value)]
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in cast(Sequence[Any], value))
+    if isinstance(value, dict):
+        return base64.b64decode(cast(Mapping[str, str], value)["b64"])
+    return value

@@ -1,0 +1,264 @@
+"""What the user wants: an App of Containers, each made of Sections whose fields say what a change costs.
+
+The core knows no field of a plugin. A plugin declares a :class:`Section`: a pydantic model with a place
+in the file (``table``) and, for each field, a type, a default, a sentence, and a change class. From that
+one declaration come validation, the JSON Schema, the reference page, the hypothesis strategies, and what
+``plan`` does when the field changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, cast
+
+import pydantic
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+"""Names of apps, containers, networks and volumes: safe as a file name and as a host name's start."""
+
+Name = Annotated[str, pydantic.StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+
+
+class Change(IntEnum):
+    """What it takes to bring a changed field into force, from the mildest to the hardest."""
+
+    NOTHING = 0
+    """Nothing on the host depends on it."""
+    LIVE = 1
+    """The host-side operations that differ are undone and done; the process runs on."""
+    RESTART = 2
+    """The process is stopped and started; writable layer and address stay."""
+    RECREATE = 3
+    """The container is replaced by a new one."""
+
+
+def setting(default: Any = ..., *, doc: str, change: Change = Change.RECREATE, example: Any = None) -> Any:
+    """Declare a field of a Section. ``doc`` is one or two sentences for the reference page."""
+    return pydantic.Field(
+        default,
+        description=doc,
+        examples=None if example is None else [example],
+        json_schema_extra={"x-pycore-change": change.name.lower()},
+        validate_default=False,
+    )
+
+
+class Section(pydantic.BaseModel):
+    """Fields that one plugin owns in one table of the file.
+
+    ``table`` is the place, with ``*`` for a name: ``container.*.network`` or ``network.*``. Several
+    plugins may own different fields of one table; the same field twice is an error at start-up. Fields
+    of a driver plugin's section are allowed only where that driver is chosen.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    table: ClassVar[str]
+
+    @classmethod
+    def change_of(cls, name: str) -> Change:
+        """The change class of a field."""
+        extra = cls.model_fields[name].json_schema_extra
+        word = extra.get("x-pycore-change", "recreate") if isinstance(extra, dict) else "recreate"
+        return Change[str(word).upper()]
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(cast(list[Any], value)) if isinstance(value, list) else value
+
+
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], pydantic.BeforeValidator(_tuple)]
+"""A TOML array, kept as a tuple: ``ports: Many[str]``."""
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+Text = Annotated[str, pydantic.AfterValidator(_no_nul)]
+"""A string that the kernel can take: no NUL inside."""
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must be an absolute path in the container, starting with /")
+    if ".." in value.split("/"):
+        raise ValueError("must not contain ..")
+    return value
+
+
+InsidePath = Annotated[Text, pydantic.AfterValidator(_absolute)]
+"""An absolute path inside the container, without ``..``."""
+
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``"64M"``, ``"1.5G"``, ``"4096"``; units are powers of 1024. Raises ValueError."""
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in ("K", "M", "G", "T") else ""
+    digits = number.removesuffix(unit) if unit else number
+    if not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > 20:
+        raise ValueError('must be a size such as "64M" or "1.5G"')
+    size = int(float(digits) * _SIZE_UNITS[unit])
+    if size > 1 << 62:
+        raise ValueError("is larger than any machine")
+    return size
+
+
+def _size(value: str) -> str:
+    parse_size(value)
+    return value
+
+
+Size = Annotated[Text, pydantic.AfterValidator(_size)]
+"""A size with a unit; :func:`parse_size` gives its bytes."""
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``"10s"``, ``"500ms"``, ``"1.5m"``, ``"1h"``. Raises ValueError."""
+    word = text.strip()
+    unit = next((unit for unit in ("ms", "s", "m", "h") if word.endswith(unit)), "")
+    digits = word.removesuffix(unit)
+    if not unit or not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > 12:
+        raise ValueError('must be a time such as "10s", "500ms" or "1h"')
+    return float(digits) * _DURATION_UNITS[unit]
+
+
+def _duration(value: str) -> str:
+    parse_duration(value)
+    return value
+
+
+Duration = Annotated[Text, pydantic.AfterValidator(_duration)]
+"""A time with a unit; :func:`parse_duration` gives its seconds."""
+
+
+def _signal(value: str) -> str:
+    signal_number(value)
+    return value
+
+
+def signal_number(name: str) -> int:
+    """The number of ``"SIGTERM"``, ``"TERM"`` or ``"15"``. Raises ValueError."""
+    import signal
+
+    word = name.strip().upper()
+    if word.isascii() and word.isdigit() and 0 < int(word) <= signal.SIGRTMAX:
+        return int(word)
+    try:
+        return signal.Signals[word if word.startswith("SIG") else f"SIG{word}"].value
+    except KeyError:
+        raise ValueError(f"no such signal: {name!r}") from None
+
+
+SignalName = Annotated[Text, pydantic.AfterValidator(_signal)]
+
+
+def _variable(name: str) -> str:
+    if not name or "=" in name:
+        raise ValueError("a variable's name is not empty and has no = in it")
+    return name
+
+
+VariableName = Annotated[Text, pydantic.AfterValidator(_variable)]
+
+
+class Process(Section):
+    """What is run and from which image: the fields that the core itself acts on."""
+
+    table: ClassVar[str] = "container.*"
+
+    image: Text = setting(
+        doc='Where the root file system comes from: "host" (a copy-on-write view of this host), or the path of a '
+        "directory or a tar file; a relative path must begin with ./ or ../ and starts at the spec's directory.",
+        example="host",
+    )
+    command: Many[Text] = setting(
+        (),
+        doc="The program and its arguments; no shell is involved. A program without a slash is looked up in PATH.",
+        change=Change.RESTART,
+        example=["python3", "-m", "http.server", "80"],
+    )
+    environment: dict[VariableName, Text] = setting(
+        {},
+        doc="Variables for the program. Nothing of the host's environment is passed on but what is named here.",
+        change=Change.RESTART,
+        example={"TZ": "UTC"},
+    )
+    working_dir: InsidePath = setting(
+        "/", doc="The directory in which the program starts; made if it is missing.", change=Change.RESTART
+    )
+    stop_signal: SignalName = setting(
+        "SIGTERM", doc="The signal that asks the program to end.", change=Change.LIVE
+    )
+    stop_grace_period: Duration = setting(
+        "10s", doc="How long it may take before SIGKILL.", change=Change.LIVE
+    )
+    labels: dict[Text, Text] = setting({}, doc="Words for people and tools.", change=Change.LIVE)
+
+
+S = TypeVar("S", bound=Section)
+
+Sections = Mapping[type[Section], Section]
+
+
+def pick(sections: Sections, kind: type[S]) -> S:
+    """The section of that kind. Raises KeyError where the table has none."""
+    return cast(S, sections[kind])
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container as wanted. ``container[Process].command`` is a field of a section.
+
+    ``id`` tells this container from an earlier one of the same name, on the host and in the run dir;
+    it is empty until the engine gives it one.
+    """
+
+    app: App = field(repr=False, compare=False)
+    name: str
+    drivers: Mapping[str, str]
+    """Area to chosen driver: ``{"network": "bridge", "storage": "overlayfs"}``."""
+    sections: Sections
+    id: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """``APP/NAME``, as people say it."""
+        return f"{self.app.name}/{self.name}"
+
+    def __getitem__(self, kind: type[S]) -> S:
+        return pick(self.sections, kind)
+
+    def __contains__(self, kind: type[Section]) -> bool:
+        return kind in self.sections
+
+    def __iter__(self) -> Iterator[Section]:
+        return iter(self.sections.values())
+
+    def with_id(self, identity: str) -> Container:
+        """The same container under an id."""
+        return replace(self, id=identity)
+
+
+@dataclass(frozen=True)
+class App:
+    """One file: containers, and the named tables that plugins declare beside them."""
+
+    name: str
+    directory: Path
+    """Where relative paths start: the directory of the file."""
+    tables: Mapping[str, Mapping[str, Sections]] = field(default_factory=dict[str, Mapping[str, Sections]])
+    """``tables["network"]["default"]``: the sections of ``[network.default]``."""
+    containers: Mapping[str, Container] = field(default_factory=dict[str, Container])
+    source: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The file's content after interpolation, as plain values: what is kept of what was applied."""

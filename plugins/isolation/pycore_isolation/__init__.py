@@ -1,0 +1,1 @@
+"""Isolation: what a container may see, do and use."""

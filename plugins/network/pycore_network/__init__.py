@@ -1,0 +1,1 @@
+"""Network: how a container is connected, or not."""

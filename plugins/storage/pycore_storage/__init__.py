@@ -1,0 +1,1 @@
+"""Storage: where a container's files come from, and where its own go."""
