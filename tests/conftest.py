@@ -1,0 +1,58 @@
+"""What holds for all tests: what they need of the host, what they may leave on it, and how a session ends."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from support import leaks, needs
+
+COMPLETE = bool(os.environ.get("PYCORE_TESTS_COMPLETE"))
+"""Set by .ci/run: the host is a fresh one of our own, where nothing may be missing and nothing may be left."""
+
+_skipped = pytest.StashKey["Counter[str]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_skipped] = Counter()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the host cannot run, before its fixtures."""
+    wanted = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
+    if item.get_closest_marker("root"):
+        wanted.insert(0, "root")
+    for name in wanted:
+        if not needs.is_met(name):
+            item.config.stash[_skipped][needs.reason(name)] += 1
+            pytest.skip(needs.reason(name))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if COMPLETE and session.config.stash[_skipped] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The closing line: how many tests were skipped for want of what, and the command that brings it."""
+    skipped = config.stash[_skipped]
+    if not skipped:
+        return
+    reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    terminalreporter.write_line(f"{skipped.total()} skipped for want of something: {reasons}", yellow=True)
+    if COMPLETE:
+        terminalreporter.write_line("PYCORE_TESTS_COMPLETE is set: that is a failure", red=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the session when a mount, link, cgroup, network namespace or nft table outlives it."""
+    before = leaks.snapshot()
+    yield
+    left = leaks.snapshot() - before
+    if not COMPLETE:
+        left = leaks.ours(left, tmp_path_factory.getbasetemp())
+    assert not left, f"the tests left behind: {', '.join(sorted(left))}"

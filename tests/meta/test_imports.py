@@ -1,0 +1,51 @@
+"""Who imports what: heavy libraries stay where they are needed, system calls where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.needs import ROOT
+
+HEAVY = {"asyncio", "importlib.metadata", "pluggy", "pydantic", "pyroute2", "pyseccomp", "rich"}
+"""Each costs more to import than a container to start."""
+
+SYSTEM_CALLS = {
+    ROOT / "core/pycore/linux",
+    ROOT / "plugins/isolation/pycore_isolation/seccomp.py",  # pyseccomp wraps libseccomp with ctypes
+}
+"""The only places that may touch ctypes."""
+
+SOURCES = sorted([*ROOT.glob("core/pycore/**/*.py"), *ROOT.glob("plugins/*/pycore_*/**/*.py")])
+
+
+@pytest.mark.parametrize("module", ["pycore.client", "pycore.launch.spawner"])
+def test_module_loads_nothing_heavy(module: str) -> None:
+    """Heavy is heavy in the client (each command pays) and in the spawner (each container's memory)."""
+    code = f"import sys, {module}; print(*sorted(set(sys.modules) & {HEAVY!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
+def test_only_the_kernel_floor_touches_ctypes() -> None:
+    outside = [path for path in SOURCES if "ctypes" in _imported(path.read_text(encoding="utf-8")) and not _allowed(path)]
+    assert outside == []
+
+
+def _allowed(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in SYSTEM_CALLS)
+
+
+def _imported(source: str) -> set[str]:
+    """Top-level packages that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
