@@ -66,7 +66,11 @@ class InsideOperation(Operation):
     """An operation of the enter phase that needs something of the host after the root has changed."""
 
     def hold(self, ctx: Context) -> None:
-        """Take hold of it as a descriptor, before the root changes: ``ctx.held[self] = fd``."""
+        """Take hold of it as a descriptor, before the root changes: ``ctx.held[self] = fd``.
+
+        Called for all operations of the phase before any but those of the step JOIN is done; in a new user
+        namespace also before the id maps are there, so the host's root still owns what it opens.
+        """
 
 
 Record = dict[str, Any]

@@ -103,6 +103,16 @@ def prctl(option: int, argument: int = 0, third: int = 0) -> int:
     return _check(_prctl(option, argument, third, 0, 0))
 
 
+_kept: list[ctypes.Array[ctypes.c_char]] = []
+
+
+def address_of(text: bytes) -> int:
+    """The address of a C string that is kept for good, for prctl(2) arguments that are pointers."""
+    buffer = ctypes.create_string_buffer(text)
+    _kept.append(buffer)
+    return ctypes.addressof(buffer)
+
+
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) with _LINUX_CAPABILITY_VERSION_3: two 32-bit words per set."""
     low, high = 0xFFFFFFFF, 32

@@ -1,0 +1,284 @@
+"""The engine's side of a launch: starts the spawner, asks it for containers, hears of their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pycore.errors import PycoreError, StartError, SupervisorError, from_json
+from pycore.launch.channel import Channel
+from pycore.launch.request import Request
+
+SOCKET_FILE = "spawner.sock"
+
+ExitHandler = Callable[[str, int, float], None]
+"""Called with container id, exit status (negative: the signal) and the time of the end in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Stdio:
+    """Descriptors for the program's standard streams, and read ends of its output to be kept by the spawner.
+
+    The launcher does not close them.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int
+    outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A container that was running before this launcher came."""
+
+    id: str
+    pid: int
+    outputs: tuple[int, ...] = ()
+
+
+class Starting(Protocol):
+    """A container's process between clone and exec."""
+
+    pid: int
+    pidfd: int
+
+    def mapped(self) -> None:
+        """Its id maps are written: it may go on to the enter phase."""
+        ...
+
+    def go(self) -> None:
+        """Let it confine itself and exec. Returns when the program runs; raises StartError."""
+        ...
+
+    def abandon(self) -> None:
+        """Kill it."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts containers; a fake one in :mod:`pycore.testing` does so without a process."""
+
+    def launch(self, request: Request, stdio: Stdio) -> Starting:
+        """Clone the container's process. Raises StartError."""
+        ...
+
+    def adopt(self) -> list[Adopted]:
+        """The containers that run already; called once, before the first launch."""
+        ...
+
+    def kill(self, identity: str, pidfd: int, number: int) -> None:
+        """Send a signal to a container's first process; one that has ended is fine."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the spawner; it ends when its last container has."""
+        ...
+
+
+@dataclass
+class Launched:
+    """The real :class:`Starting`."""
+
+    name: str
+    channel: Channel
+    pid: int = 0
+    pidfd: int = -1
+    _error: PycoreError | None = field(default=None)
+
+    def wait_clone(self) -> None:
+        """Until the process exists. Raises StartError."""
+        while not self.pid:
+            if not self._listen():
+                raise self._error or StartError(f"{self.name}: the spawner ended before it could clone")
+
+    def _listen(self) -> bool:
+        """Take one frame; False at the end of the conversation, or with an error in ``_error``."""
+        received = self.channel.receive()
+        if received is None:
+            return False
+        message, fds = received
+        if "launched" in message:
+            self.pid, self.pidfd = message["launched"], fds[0]
+        elif "error" in message:
+            self._error = from_json(message["error"])
+        return self._error is None
+
+    def mapped(self) -> None:
+        self._say("mapped")
+
+    def go(self) -> None:
+        self._say("go")
+        while self._listen():
+            pass
+        self.channel.close()
+        if self._error:
+            raise self._error
+
+    def _say(self, word: str) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it failed: what it said is still to be read
+            self.channel.send({word: True})
+
+    def abandon(self) -> None:
+        if self.pidfd >= 0:
+            send_signal(self.pidfd, signal.SIGKILL)
+        self.channel.close()
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """pidfd_send_signal(2); a process that has ended is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+class SpawnerLauncher:
+    """The real launcher: a spawner per run dir, reached through a socket, started where there is none."""
+
+    def __init__(self, run_dir: Path, on_exit: ExitHandler) -> None:
+        self.run_dir = run_dir
+        self.on_exit = on_exit
+        self.pid = 0
+        self._living: list[Adopted] = []
+        self._adopted = threading.Event()
+        self._channel = self._connect() or self._start()
+        self._reader = threading.Thread(target=self._read, name="pycore-exits", daemon=True)
+        self._reader.start()
+
+    # -- the spawner -------------------------------------------------------------------------------------
+
+    def _connect(self) -> Channel | None:
+        """Knock at a spawner that is there already: one that outlived its supervisor."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with in_directory(self.run_dir) as place:
+            try:
+                sock.connect(f"{place}/{SOCKET_FILE}")
+            except OSError:
+                sock.close()
+                return None
+        return Channel(sock)
+
+    def _start(self) -> Channel:
+        """Start a spawner as a fresh interpreter: small, without our threads, memory and descriptors."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.run_dir / SOCKET_FILE)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with in_directory(self.run_dir) as place:
+            listener.bind(f"{place}/{SOCKET_FILE}")
+        os.chmod(self.run_dir / SOCKET_FILE, 0o600)
+        listener.listen(4)
+        ours, theirs = Channel.pair()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from pycore.launch.spawner import main; main()"
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # Duplicated out of the way of 3 and 4 first: the numbers they are moved to may be taken by one another.
+        high = [os.dup(theirs.fileno()), os.dup(listener.fileno())]
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", code, str(self.run_dir)],
+                {"PATH": os.environ.get("PATH", "")},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, null, 0),
+                    (os.POSIX_SPAWN_DUP2, null, 1),
+                    *([(os.POSIX_SPAWN_DUP2, null, 2)] if not os.environ.get("PYCORE_DEBUG") else []),
+                    (os.POSIX_SPAWN_DUP2, _above(high, 0), 3),
+                    (os.POSIX_SPAWN_DUP2, _above(high, 1), 4),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise SupervisorError(f"the spawner cannot be started: {error}") from error
+        finally:
+            theirs.close()
+            listener.close()
+            for fd in (*high, null):
+                os.close(fd)
+        return ours
+
+    def _read(self) -> None:
+        """Hear of ends, until the spawner is gone."""
+        while True:
+            try:
+                received = self._channel.receive()
+            except (OSError, ValueError):
+                return
+            if received is None:
+                return
+            message, fds = received
+            self._heard(message, fds)
+
+    def _heard(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+        if "exited" in message:
+            self.on_exit(message["exited"], message["status"], message["time"])
+        elif "living" in message:
+            self._living.append(Adopted(message["living"], message["pid"], tuple(fds)))
+        elif "adopted" in message:
+            self._adopted.set()
+
+    # -- Launcher ----------------------------------------------------------------------------------------
+
+    def adopt(self) -> list[Adopted]:
+        self._channel.send({"adopt": True})
+        if not self._adopted.wait(10):
+            raise SupervisorError("the spawner does not answer")
+        return self._living
+
+    def launch(self, request: Request, stdio: Stdio) -> Starting:
+        ours, theirs = Channel.pair()
+        launched = Launched(request.name, ours)
+        try:
+            self._channel.send(
+                {"launch": request.to_json()},
+                (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *stdio.outputs),
+            )
+            theirs.close()
+            launched.wait_clone()
+        except BaseException as error:
+            theirs.close()
+            ours.close()
+            if isinstance(error, OSError):
+                raise SupervisorError(f"the spawner is gone: {error}") from error
+            raise
+        return launched
+
+    def kill(self, identity: str, pidfd: int, number: int) -> None:
+        send_signal(pidfd, number)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join(5)
+        self._channel.close()
+        if self.pid:
+            threading.Thread(target=_reap, args=(self.pid,), daemon=True).start()
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def _above(fds: list[int], index: int) -> int:
+    """Make sure that a descriptor is none of the standard ones or the two that are assigned."""
+    while fds[index] <= 4:
+        fds.append(fds[index])
+        fds[index] = os.dup(fds[index])
+    return fds[index]
+
+
+@contextlib.contextmanager
+def in_directory(directory: Path) -> Any:
+    """A short path for a directory: a socket's address holds 107 bytes (unix(7)), a path may hold more."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

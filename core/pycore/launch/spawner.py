@@ -1,0 +1,171 @@
+"""The spawner: tiny, single-threaded, parent of all containers of one run dir.
+
+It clones, waits, and writes exit statuses to the run dir, so that whoever asked can die at any moment and
+nothing is lost. It holds what the containers' logs are read from, and hands it to whoever comes next.
+It ends when nobody talks to it and it has no containers left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pycore.errors import StartError
+from pycore.launch import child
+from pycore.launch.channel import Channel
+from pycore.launch.namespaces import clone_flags
+from pycore.launch.request import Request
+from pycore.linux import libc
+
+EXIT_FILE = "exit.json"
+
+
+@dataclass
+class Living:
+    """A container's first process, and the read ends of its output."""
+
+    id: str
+    outputs: list[int] = field(default_factory=list[int])
+
+
+class Spawner:
+    """The loop. ``listener`` is where a new supervisor knocks, ``control`` the one that started us."""
+
+    def __init__(self, run_dir: Path, listener: socket.socket, control: Channel) -> None:
+        self.run_dir = run_dir
+        self.listener = listener
+        self.control: Channel | None = control
+        self.living: dict[int, Living] = {}
+        self.selector = selectors.DefaultSelector()
+        self.wakeup, self._signalled = socket.socketpair()
+        for end in (self.wakeup, self._signalled):
+            end.setblocking(False)
+
+    def run(self) -> None:
+        """Serve until there is neither somebody to talk to nor a container."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
+        self.selector.register(self.wakeup, selectors.EVENT_READ, self._reap)
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+        if self.control:
+            self.selector.register(self.control, selectors.EVENT_READ, self._serve)
+        while self.control or self.living:
+            for key, _ in self.selector.select():
+                key.data()
+
+    def _accept(self) -> None:
+        """A new supervisor takes the place of the one before it."""
+        connection, _ = self.listener.accept()
+        self._hang_up()
+        self.control = Channel(connection)
+        self.selector.register(self.control, selectors.EVENT_READ, self._serve)
+
+    def _hang_up(self) -> None:
+        if self.control:
+            self.selector.unregister(self.control)
+            self.control.close()
+            self.control = None
+
+    def _serve(self) -> None:
+        assert self.control is not None
+        try:
+            received = self.control.receive()
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self._hang_up()
+            return
+        message, fds = received
+        if "launch" in message:
+            self._launch(message["launch"], fds)
+        elif "adopt" in message:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Tell a new supervisor what lives, one frame each with the read ends of its output."""
+        for pid, living in self.living.items():
+            self._tell({"living": living.id, "pid": pid}, living.outputs)
+        self._tell({"adopted": len(self.living)})
+
+    def _launch(self, fields: dict[str, Any], fds: list[int]) -> None:
+        """Clone a container. ``fds``: stdin, stdout, stderr, the child's channel, then outputs to be kept."""
+        stdio, outputs = fds[:3], fds[4:]
+        channel = Channel(socket.socket(fileno=fds[3]))
+        try:
+            request = Request.from_json(fields)
+            flags = clone_flags(request.operations)
+            pid, pidfd = libc.clone3(flags)
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                child.become(request, channel, stdio, bool(flags & libc.CLONE_NEWUSER))
+            self.living[pid] = Living(request.id, outputs)
+            channel.send({"launched": pid}, [pidfd])
+            os.close(pidfd)
+        except Exception as error:  # an operation's module that cannot be imported, no more processes, ...
+            for fd in outputs:
+                os.close(fd)
+            with contextlib.suppress(OSError):
+                failure = StartError(f"{fields['name']}: cannot be cloned: {error}", step="namespaces")
+                channel.send({"error": failure.to_json()})
+        finally:
+            channel.close()
+            for fd in stdio:
+                os.close(fd)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.wakeup.recv(4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            living = self.living.pop(pid, None)
+            if living is not None:
+                self._ended(living, status)
+
+    def _ended(self, living: Living, status: int) -> None:
+        """Write the exit status down before anybody is told, then let go of the output."""
+        report = {"exited": living.id, "status": os.waitstatus_to_exitcode(status), "time": time.time()}
+        with contextlib.suppress(OSError):  # the run dir is gone: nobody will ask
+            place = self.run_dir / "containers" / living.id / EXIT_FILE
+            temporary = f"{place}.new"
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(report, file)
+            os.rename(temporary, place)
+        self._tell(report)
+        for fd in living.outputs:
+            os.close(fd)
+
+    def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self.control:
+            try:
+                self.control.send(message, fds or [])
+            except OSError:
+                self._hang_up()
+
+
+def main() -> None:
+    """Entered by a fresh interpreter: descriptor 3 is the control channel, 4 the listener, argv[1] the run dir."""
+    libc.prctl(libc.PR_SET_NAME, libc.address_of(b"pycore-spawner"))
+    os.chdir("/")
+    listener = socket.socket(fileno=4)
+    control = Channel(socket.socket(fileno=3))
+    for sock in (listener, control.socket):
+        os.set_inheritable(sock.fileno(), False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    gc.freeze()
+    Spawner(Path(sys.argv[1]), listener, control).run()
