@@ -7,7 +7,7 @@ it by name: then it is an error that says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -48,7 +48,15 @@ class Plugins:
     """Entry points that could not be loaded, and why."""
     distributions: dict[str, str] = field(default_factory=dict[str, str])
     """Plugin name to the distribution and version it came from."""
-    _driver_plugins: dict[tuple[str, str], object] = field(default_factory=dict[tuple[str, str], object])
+    _driver_of: dict[str, Driver] = field(default_factory=dict[str, Driver])
+    _cache: dict[str, list[tuple[str, pluggy.HookCaller]]] = field(
+        default_factory=dict[str, "list[tuple[str, pluggy.HookCaller]]"]
+    )
+
+    def __post_init__(self) -> None:
+        self._learn_drivers()
+        self._learn_sections()
+        self._check_owners()
 
     # -- what there is -----------------------------------------------------------------------------------
 
@@ -83,69 +91,93 @@ class Plugins:
     def requirements(self, look: Look) -> dict[str, list[Requirement]]:
         """Plugin name to what it needs of the host."""
         found: dict[str, list[Requirement]] = {}
-        for name in self.names():
-            caller = self._only(name, "pycore_requirements")
-            found[name] = [item for items in caller(look=look) for item in items]
+        for name, caller in self._callers("pycore_requirements"):
+            results = self._guard(name, "pycore_requirements", "this host", caller, look=look)
+            found[name] = [item for items in results for item in items]
         return found
 
     def validate(self, app: App) -> list[Problem]:
         """Problems of a spec that single fields do not show."""
-        return self._gather("pycore_validate", f"app {app.name}", app=app)
+        problems: list[Problem] = []
+        for name, caller in self._callers("pycore_validate"):
+            for found in self._guard(name, "pycore_validate", f"app {app.name}", caller, app=app):
+                problems += found
+        return problems
 
-    def describe(self, phase: Phase, container: Container, host: Host) -> list[Operation]:
+    def describe(self, phase: Phase, container: Container, host: Host) -> tuple[Operation, ...]:
         """A phase's operations in the order of their steps, equal steps in the order of plugin names."""
         hook = f"pycore_{phase.value}"
         operations: list[Operation] = []
-        for name in self.names():
-            found = self._call(name, hook, container, host)
-            for operation in found:
+        for name, found in self._ask(hook, container, host):
+            for operation in cast(Iterable[Operation], found):
                 if operation.step.phase is not phase:
                     raise PluginError(
                         f"plugin {name!r}: {hook} returned {type(operation).__name__}, "
                         f"which belongs to the {operation.step.phase.value} phase"
                     )
-            operations += found
-        return sorted(operations, key=lambda operation: operation.step.order)
+                operations.append(operation)
+        return tuple(sorted(operations, key=lambda operation: operation.step.order))
 
     def inspect(self, container: Container, host: Host) -> dict[str, Any]:
         """What plugins tell of a container, merged."""
         merged: dict[str, Any] = {}
-        for name in self.names():
-            if self._plays(name, container):
-                for found in self._guard(
-                    name, "pycore_inspect", container.full_name, self._only(name, "pycore_inspect"),
-                    container=container, host=host,
-                ):  # fmt: skip
-                    merged.update(found)
+        for _, found in self._ask("pycore_inspect", container, host):
+            merged.update(cast(Mapping[str, Any], found))
         return merged
 
-    def _call(self, name: str, hook: str, container: Container, host: Host) -> list[Operation]:
-        if not self._plays(name, container):
-            return []
-        results = self._guard(
-            name, hook, container.full_name, self._only(name, hook), container=container, host=host
-        )
-        return [operation for result in results for operation in cast(Iterable[Operation], result)]
+    def _ask(self, hook: str, container: Container, host: Host) -> Iterator[tuple[str, object]]:
+        """Call a hook of every plugin that takes part in the container's life."""
+        for name, caller in self._callers(hook):
+            if self._plays(name, container):
+                for result in self._guard(name, hook, container.full_name, caller, container=container, host=host):
+                    yield name, result
 
     def _plays(self, name: str, container: Container) -> bool:
         """Whether a plugin takes part in a container's life: all do but drivers that were not chosen."""
-        plugin = self.manager.get_plugin(name)
-        return all(
-            plugin is not driver or container.drivers.get(area) == chosen
-            for (area, chosen), driver in self._driver_plugins.items()
-        )
+        driver = self._driver_of.get(name)
+        return driver is None or container.drivers.get(driver.area) == driver.name
 
-    def _gather(self, hook: str, what: str, **arguments: Any) -> list[Any]:
-        gathered: list[Any] = []
-        for name in self.names():
-            for result in self._guard(name, hook, what, self._only(name, hook), **arguments):
-                gathered += result
-        return gathered
+    def _callers(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
+        """The plugins that implement a hook, by name, each with the hook and every other plugin left out.
 
-    def _only(self, name: str, hook: str) -> pluggy.HookCaller:
-        """The hook with every plugin but one left out: so a failure has a name, and order is ours."""
-        others = [plugin for other, plugin in self.manager.list_name_plugin() if other != name and plugin is not None]
-        return self.manager.subset_hook_caller(hook, others)
+        So a failure has a name, the order is ours, and a driver that was not chosen is not asked.
+        """
+        callers = self._cache.get(hook)
+        if callers is None:
+            everybody = self.manager.list_name_plugin()
+            implementers = {impl.plugin_name for impl in getattr(self.manager.hook, hook).get_hookimpls()}
+            callers = self._cache[hook] = [
+                (name, self.manager.subset_hook_caller(hook, [plugin for other, plugin in everybody if other != name]))
+                for name in sorted(implementers)
+            ]
+        return callers
+
+    # -- learning at start-up ----------------------------------------------------------------------------
+
+    def _learn_drivers(self) -> None:
+        for name, caller in self._callers("pycore_driver"):
+            for driver in self._guard(name, "pycore_driver", "this host", caller):
+                area = self.drivers.setdefault(driver.area, {})
+                if driver.name in area:
+                    raise PluginError(f"two plugins are the {driver.area} driver {driver.name!r}; uninstall one of them")
+                area[driver.name] = self._driver_of[name] = driver
+
+    def _learn_sections(self) -> None:
+        self.owners.append(Owner(Process, CORE))
+        for name, caller in self._callers("pycore_sections"):
+            for sections in self._guard(name, "pycore_sections", "this host", caller):
+                self.owners += [Owner(section, name, self._driver_of.get(name)) for section in sections]
+
+    def _check_owners(self) -> None:
+        """No field has two owners, unless both are drivers of one area, of which a container has only one."""
+        for index, one in enumerate(self.owners):
+            for other in self.owners[index + 1 :]:
+                shared = set(one.section.model_fields) & set(other.section.model_fields)
+                if one.section.table == other.section.table and shared and not _exclusive(one.driver, other.driver):
+                    raise PluginError(
+                        f"plugins {one.plugin!r} and {other.plugin!r} both declare {min(shared)!r} "
+                        f"in [{one.section.table}]"
+                    )
 
     @staticmethod
     def _guard(name: str, hook: str, what: str, call: Callable[..., T], **arguments: Any) -> T:
@@ -159,13 +191,18 @@ class Plugins:
             ) from error
 
 
+def _exclusive(one: Driver | None, other: Driver | None) -> bool:
+    return one is not None and other is not None and one.area == other.area and one.name != other.name
+
+
 def load_plugins(extra: Mapping[str, object] | None = None) -> Plugins:
     """All installed plugins, and ``extra`` ones by name (for tests). Raises PluginError on a broken contract."""
     from importlib.metadata import entry_points
 
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
-    plugins = Plugins(manager)
+    broken: dict[str, str] = {}
+    distributions: dict[str, str] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             plugin = entry.load()
@@ -173,59 +210,14 @@ def load_plugins(extra: Mapping[str, object] | None = None) -> Plugins:
                 plugin = plugin()
             manager.register(plugin, name=entry.name)
         except Exception as error:  # third-party code at import: anything can come out of it
-            plugins.broken[entry.name] = f"{type(error).__name__}: {error}"
+            broken[entry.name] = f"{type(error).__name__}: {error}"
             continue
         if entry.dist is not None:
-            plugins.distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}"
+            distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}"
     for name, plugin in sorted((extra or {}).items()):
         manager.register(plugin, name=name)
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(str(error)) from error
-    _learn_drivers(plugins)
-    _learn_sections(plugins)
-    return plugins
-
-
-def _learn_drivers(plugins: Plugins) -> None:
-    for name in plugins.names():
-        for driver in cast(list["Driver | None"], plugins._only(name, "pycore_driver")()):  # pyright: ignore[reportPrivateUsage]
-            if driver is None:
-                continue
-            area = plugins.drivers.setdefault(driver.area, {})
-            if driver.name in area:
-                raise PluginError(f"two plugins are the {driver.area} driver {driver.name!r}; uninstall one of them")
-            area[driver.name] = driver
-            plugins._driver_plugins[driver.area, driver.name] = plugins.manager.get_plugin(name)  # pyright: ignore[reportPrivateUsage]
-
-
-def _learn_sections(plugins: Plugins) -> None:
-    plugins.owners.append(Owner(Process, CORE))
-    for name in plugins.names():
-        plugin = plugins.manager.get_plugin(name)
-        driver = next(
-            (
-                plugins.drivers[area][chosen]
-                for (area, chosen), owner in plugins._driver_plugins.items()  # pyright: ignore[reportPrivateUsage]
-                if owner is plugin
-            ),
-            None,
-        )
-        for sections in plugins._only(name, "pycore_sections")():  # pyright: ignore[reportPrivateUsage]
-            plugins.owners += [Owner(section, name, driver) for section in sections]
-    _check_owners(plugins)
-
-
-def _check_owners(plugins: Plugins) -> None:
-    """No field has two owners, unless both are drivers of one area, of which a container has only one."""
-    for index, one in enumerate(plugins.owners):
-        for other in plugins.owners[index + 1 :]:
-            if one.section.table != other.section.table:
-                continue
-            exclusive = one.driver and other.driver and one.driver.area == other.driver.area and one.driver != other.driver
-            shared = set(one.section.model_fields) & set(other.section.model_fields)
-            if shared and not exclusive:
-                raise PluginError(
-                    f"plugins {one.plugin!r} and {other.plugin!r} both declare {min(shared)!r} in [{one.section.table}]"
-                )
+    return Plugins(manager, broken=broken, distributions=distributions)

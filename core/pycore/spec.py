@@ -262,3 +262,7 @@ class App:
     containers: Mapping[str, Container] = field(default_factory=dict[str, Container])
     source: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The file's content after interpolation, as plain values: what is kept of what was applied."""
+    file: str = ""
+    """The file's name as the user gave it, for messages."""
+    text: str = field(default="", repr=False, compare=False)
+    """The file's text, to point into it when the host turns out to lack something; empty when not from a file."""
