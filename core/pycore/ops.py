@@ -30,8 +30,9 @@ class Context:
     """The container's first process as the host sees it; 0 before launch and inside."""
     environment: dict[str, str] = field(default_factory=dict[str, str])
     """Inside: the environment of the program to be; an operation may add defaults (HOME)."""
-    held: dict[Operation, int] = field(default_factory=dict["Operation", int])
-    """Inside: descriptors that operations took hold of while the host's root was in sight."""
+    held: dict[object, int] = field(default_factory=dict[object, int])
+    """Inside: descriptors that operations took hold of while the host's root was in sight, each under the
+    operation, or under the path where one operation needs several."""
     root: int = -1
     """Inside: the detached mount that becomes the container's root; a storage driver sets it."""
 

@@ -8,11 +8,12 @@ move_mount(2), mount_setattr(2), all Linux 5.12 or newer.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
-import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 
 from pycore.linux import libc
 from pycore.linux.look import Look
@@ -26,8 +27,10 @@ class Kernel(Look):
     # -- files of the host, in places that are pycore's own ------------------------------------------
 
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        """Make a directory and its missing parents; one that is there already is fine."""
-        os.makedirs(path, mode, exist_ok=True)
+        """Make a directory of exactly that mode, and its missing parents; one that is there already is fine."""
+        if not os.path.isdir(path):
+            os.makedirs(path, mode, exist_ok=True)
+            os.chmod(path, mode)
 
     def write(self, path: str, text: str) -> None:
         """Write to a file that is there: a cgroup's or /proc's control file. One write(2), not atomic."""
@@ -65,13 +68,54 @@ class Kernel(Look):
             os.rmdir(path)
 
     def rmtree(self, path: str) -> None:
-        """Remove a tree through descriptors, links not followed; one that is not there is fine."""
+        """Remove a tree of any depth, links not followed; one that is not there is fine."""
+        from pycore.linux import rmtree
+
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            rmtree.remove(path)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """Give a file or directory of pycore's own to a user; links are not followed."""
         os.chown(path, uid, gid, follow_symlinks=False)
+
+    @contextlib.contextmanager
+    def locked(self, directory: str) -> Iterator[None]:
+        """Keep others out of a directory for the length of a with block, other processes too (flock(2))."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    # -- trees and layers --------------------------------------------------------------------------------
+
+    def copy_tree(self, source: str, destination: str) -> None:
+        """Copy a directory with owners, modes, times, attributes, links and holes to a path that is not there yet."""
+        from pycore.linux import copytree
+
+        copytree.copy(source, destination)
+
+    def unpack_tar(self, archive: str, destination: str) -> None:
+        """Unpack a tar file, which may be hostile, to a path that is not there yet: whole or not at all.
+
+        Raises OSError, or PycoreError where the archive is damaged, not a tar file, or beyond measure.
+        """
+        from pycore.linux import untar
+
+        untar.unpack(archive, destination)
+
+    def mkdir_like(self, path: str, model: str) -> None:
+        """Make one directory with owner and mode of another; one that is there already is fine."""
+        like = os.stat(model)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+            os.chown(path, like.st_uid, like.st_gid)
+            os.chmod(path, stat.S_IMODE(like.st_mode))
+
+    def whiteout(self, path: str) -> None:
+        """Hide a name of the layers below: a character device 0/0, as overlayfs.rst has it."""
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0))
 
     # -- mounts ------------------------------------------------------------------------------------------
 
@@ -101,6 +145,14 @@ class Kernel(Look):
         with contextlib.suppress(OSError):
             return os.read(context, 4096).decode("utf-8", "replace").partition(" ")[2].strip()
         return ""
+
+    def open_path(self, path: str) -> int:
+        """An O_PATH descriptor of a path of the host, to be named later as ``/proc/self/fd/N``."""
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+    def mount_over(self, tree: int, place: int) -> None:
+        """Put a detached mount over the file or directory of a descriptor; both stay open."""
+        libc.move_mount(tree, place)
 
     def mount_clone(self, path: str, recursive: bool = True) -> int:
         """A detached copy of the mount at a path of the host (a bind mount to be); links are followed."""

@@ -58,6 +58,7 @@ _unshare = _declare("unshare", c_int)
 _setns = _declare("setns", c_int, c_int)
 _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
+_syncfs = _declare("syncfs", c_int)
 _syscall = _libc.syscall
 _syscall.restype = c_long
 
@@ -172,14 +173,20 @@ def mount_setattr(tree: int, attributes: int, recursive: bool) -> None:
     _check(_syscall(c_long(_MOUNT_SETATTR), c_int(tree), b"", c_uint(flags), attr, c_ulong(len(attr))))
 
 
-def openat2(root: str, path: str, flags: int = os.O_PATH) -> int:
-    """openat2(2) below ``root`` with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
-    how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def openat2(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
+    """openat2(2) below ``root`` (a path, or a descriptor that stays open), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
+    how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    base = root if isinstance(root, int) else os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return _check(_syscall(c_long(_OPENAT2), c_int(base), _bytes(path), how, c_ulong(len(how))), path)
     finally:
-        os.close(base)
+        if base != root:
+            os.close(base)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): what is written to the file system of a descriptor is on the disk."""
+    _check(_syncfs(fd))
 
 
 def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:

@@ -37,6 +37,15 @@ class Look:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def real(self, path: str) -> str:
+        """The path with every link followed; what is not there is taken as it stands (realpath(3))."""
+        return os.path.realpath(path)
+
+    def stamp(self, path: str) -> str:
+        """A word that changes when a file is replaced or written to: size and time of change. Raises OSError."""
+        found = os.stat(path)
+        return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+
     def mounts(self) -> list[tuple[str, str]]:
         """(mount point, file system type) of this mount namespace, in the kernel's order (proc(5), mountinfo)."""
         found: list[tuple[str, str]] = []
