@@ -208,6 +208,13 @@ class Kernel(Look):
         finally:
             os.close(parent)
 
+    def link_text(self, path: str) -> str:
+        """Where a symbolic link says that it leads; an empty string for whatever is no link."""
+        try:
+            return os.readlink(path)
+        except OSError:
+            return ""
+
     def enter_root(self, tree: int) -> None:
         """Make a detached mount the root of this mount namespace and let go of the old one (pivot_root(2)).
 
@@ -273,6 +280,13 @@ class Kernel(Look):
         libc.seccomp_filter(program)
 
     # -- network -----------------------------------------------------------------------------------------
+
+    def link_index(self, name: str) -> int:
+        """The number of a network device of this thread's network namespace (netdevice(7)). Raises OSError: ENODEV."""
+        try:
+            return socket.if_nametoindex(name)
+        except OSError:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
 
     def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:
         """Send rtnetlink requests in one batch and wait for the acknowledgement of each.

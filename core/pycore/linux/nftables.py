@@ -1,0 +1,96 @@
+"""Runs nftables commands in this process, through libnftables: no ``nft`` program is started."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from ctypes import c_char_p, c_int, c_uint, c_void_p
+from functools import cache
+
+LIBRARY = "libnftables.so.1"
+MEND = "apt-get install libnftables1"
+
+_KNOWN = (errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.EOPNOTSUPP)
+"""What libnftables can pass on from the kernel; it gives words, never a number."""
+
+_lock = threading.Lock()
+_kept: tuple[tuple[int, int], int] | None = None
+
+
+def run(commands: str) -> None:
+    """Run commands, separated by ``;`` or new lines, as one transaction: all of them or none.
+
+    Raises OSError: ENOSYS where the library is missing, the kernel's errno where it can be told from nft's
+    words (ENOENT, EEXIST, EPERM), else EINVAL; always with these words.
+    """
+    _run(commands)
+
+
+def has_table(name: str) -> bool:
+    """Whether there is a table, given with its family: ``inet pycore``. Raises OSError as :func:`run` does."""
+    return f"table {name}" in _run("list tables").splitlines()
+
+
+def available() -> bool:
+    """Whether the library is installed."""
+    try:
+        _library()
+    except OSError:
+        return False
+    return True
+
+
+def _run(commands: str) -> str:
+    library = _library()
+    with _lock:
+        context = _context(library)
+        failed = library.nft_run_cmd_from_buffer(context, commands.encode())
+        output: bytes = library.nft_ctx_get_output_buffer(context)
+        words: bytes = library.nft_ctx_get_error_buffer(context)
+    if failed:
+        raise _error(words.decode("utf-8", "replace"))
+    return output.decode("utf-8", "replace")
+
+
+def _context(library: ctypes.CDLL) -> int:
+    """The context of this process and network namespace.
+
+    It is kept, because closing its netlink socket waits until the kernel has freed whatever was deleted
+    through it: 14 ms after each deletion, against 0.2 ms for the deletion itself.
+    """
+    global _kept
+    place = (os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino)
+    if _kept and _kept[0] == place:
+        return _kept[1]
+    if _kept:
+        library.nft_ctx_free(_kept[1])
+    context: int = library.nft_ctx_new(0)
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    _kept = (place, context)
+    return context
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError:
+        raise OSError(errno.ENOSYS, f"{LIBRARY} is not installed; {MEND}") from None
+    library.nft_ctx_new.argtypes, library.nft_ctx_new.restype = [c_uint], c_void_p
+    library.nft_ctx_free.argtypes, library.nft_ctx_free.restype = [c_void_p], None
+    library.nft_run_cmd_from_buffer.argtypes, library.nft_run_cmd_from_buffer.restype = [c_void_p, c_char_p], c_int
+    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+        getattr(library, name).argtypes = [c_void_p]
+    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+        getattr(library, name).argtypes, getattr(library, name).restype = [c_void_p], c_char_p
+    return library
+
+
+def _error(words: str) -> OSError:
+    """nft's complaint: its first line, without ``Error:`` and the column marks below."""
+    line = words.partition("\n")[0].rpartition("Error: ")[2].strip() or "nft gives no reason"
+    number = next((known for known in _KNOWN if os.strerror(known) in line), errno.EINVAL)
+    return OSError(number, f"nftables: {line}")
