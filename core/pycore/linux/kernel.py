@@ -43,18 +43,18 @@ class Kernel(Look):
         finally:
             os.close(fd)
 
-    def create(self, path: str, text: str, mode: int = 0o644) -> None:
+    def create(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Make a file that must not be there yet. Raises FileExistsError."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(fd, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
 
-    def replace(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Put a file in place whole: a reader sees the old text or the new, never a part."""
+    def replace(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Put a file in place whole: a reader sees the old content or the new, never a part."""
         temporary = f"{path}.{os.getpid()}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        self.create(temporary, text, mode)
+        self.create(temporary, content, mode)
         os.rename(temporary, path)
 
     def unlink(self, path: str) -> None:
@@ -233,6 +233,28 @@ class Kernel(Look):
         with contextlib.suppress(FileExistsError):
             os.symlink(text, path)
 
+    def read_inside(self, path: str, limit: int = MAX_FILE) -> str:
+        """The text of a file below the current root that is not trusted, at most ``limit`` bytes of it.
+
+        Links are resolved inside the root, magic links of /proc refused. Raises OSError, with EINVAL for
+        anything but a regular file: a pipe would make us wait, a device do something.
+        """
+        fd = libc.openat2("/", path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            return os.read(fd, limit).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
+
+    # -- processes -----------------------------------------------------------------------------------------
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal; a process that is gone is fine. 0 is refused: it would be our own process group."""
+        if pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     # -- the process itself, inside ----------------------------------------------------------------------
 
     def unshare(self, flags: int) -> None:
@@ -244,8 +266,11 @@ class Kernel(Look):
         socket.sethostname(name)
 
     def set_rlimit(self, limit: int, soft: int, hard: int) -> None:
-        """Set a resource limit of this process (setrlimit(2))."""
-        resource.setrlimit(limit, (soft, hard))
+        """Set a resource limit of this process (setrlimit(2)); -1 is no limit."""
+        try:
+            resource.setrlimit(limit, (soft, hard))
+        except ValueError as error:  # what Python makes of EPERM and EINVAL
+            raise OSError(errno.EPERM, str(error)) from None
 
     def set_keep_caps(self, keep: bool) -> None:
         """Whether permitted capabilities outlive the change from uid 0 (PR_SET_KEEPCAPS)."""

@@ -30,6 +30,10 @@ class Look:
         """Whether the path leads to a directory, links followed."""
         return os.path.isdir(path)
 
+    def is_writable(self, path: str) -> bool:
+        """Whether this process may write there: permissions, and a mount that is not read-only (access(2))."""
+        return os.access(path, os.W_OK, effective_ids=True)
+
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted; an empty list where there is none."""
         try:
