@@ -54,7 +54,7 @@ class Section(pydantic.BaseModel):
     of a driver plugin's section are allowed only where that driver is chosen.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     table: ClassVar[str]
 
@@ -197,12 +197,8 @@ class Process(Section):
     working_dir: InsidePath = setting(
         "/", doc="The directory in which the program starts; made if it is missing.", change=Change.RESTART
     )
-    stop_signal: SignalName = setting(
-        "SIGTERM", doc="The signal that asks the program to end.", change=Change.LIVE
-    )
-    stop_grace_period: Duration = setting(
-        "10s", doc="How long it may take before SIGKILL.", change=Change.LIVE
-    )
+    stop_signal: SignalName = setting("SIGTERM", doc="The signal that asks the program to end.", change=Change.LIVE)
+    stop_grace_period: Duration = setting("10s", doc="How long it may take before SIGKILL.", change=Change.LIVE)
     labels: dict[Text, Text] = setting({}, doc="Words for people and tools.", change=Change.LIVE)
 
 
@@ -262,7 +258,7 @@ class App:
     containers: Mapping[str, Container] = field(default_factory=dict[str, Container])
     source: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The file's content after interpolation, as plain values: what is kept of what was applied."""
-    file: str = ""
+    file: str = field(default="", compare=False)
     """The file's name as the user gave it, for messages."""
     text: str = field(default="", repr=False, compare=False)
     """The file's text, to point into it when the host turns out to lack something; empty when not from a file."""

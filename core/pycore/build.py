@@ -1,0 +1,213 @@
+"""Builds an App from a tree of plain values: every key to the section that owns it, every problem collected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pydantic
+
+from pycore import wording
+from pycore.errors import PluginError, Problem
+from pycore.layout import CONTAINER, DRIVER, Table, tables
+from pycore.plugins import Owner, Plugins
+from pycore.spec import NAME_PATTERN, App, Container, Section, Sections
+
+MAX_PROBLEMS = 500
+"""After so many, a file is not a spec with mistakes but something else."""
+
+Tree = dict[str, Any]
+Way = tuple[str | int, ...]
+
+
+class Builder:
+    """Makes an App of a tree, and collects what is wrong with it on the way."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+        self.kinds = tables(plugins)
+        self.problems: list[Problem] = []
+        """What is wrong, without places, which are not known here."""
+
+    def app(self, tree: Mapping[str, Any], directory: Path, default_name: str, file: str = "", text: str = "") -> App:
+        """The App; worth having only if :attr:`problems` is empty afterwards. Raises PluginError."""
+        name = self._name(tree.get("name", default_name))
+        for key in tree:
+            if key != "name" and key not in self.kinds and len(self.problems) < MAX_PROBLEMS:
+                self._complain((key,), *self._stranger_at_top(key), at_key=True)
+        containers: dict[str, Container] = {}
+        named = {kind: self._entries(kind, tree) for kind in self.kinds}
+        app = App(
+            name=name,
+            directory=directory,
+            tables={
+                kind: {each: sections for each, (_, sections) in entries.items()}
+                for kind, entries in named.items()
+                if kind != CONTAINER
+            },
+            containers=containers,
+            source={**tree, "name": name},
+            file=file,
+            text=text,
+        )
+        for each, (drivers, sections) in named[CONTAINER].items():
+            containers[each] = Container(app, each, drivers, sections)
+        if not tree.get(CONTAINER):
+            self._complain((), "no container: a spec has at least one [container.NAME] table", at_key=True)
+        return app
+
+    def _name(self, value: Any) -> str:
+        if not isinstance(value, str):
+            self._complain(("name",), f"name: must be a string, not {wording.shown(value)}")
+            return "app"
+        self._check_name(value, ("name",), at_key=False)
+        return value
+
+    def _check_name(self, name: str, path: Way, at_key: bool = True) -> None:
+        if not re.fullmatch(NAME_PATTERN, name):
+            allowed = "up to 63 letters, digits, _ . and -, a letter or digit first"
+            self._complain(path, f"{wording.shown(name)} cannot be a name: {allowed}", at_key=at_key)
+
+    def _entries(self, kind: str, tree: Mapping[str, Any]) -> dict[str, tuple[dict[str, str], Sections]]:
+        """Name to drivers and sections, for all ``[KIND.NAME]`` tables of a kind."""
+        found: dict[str, tuple[dict[str, str], Sections]] = {}
+        for name, body in self._table_at(tree, kind, ()).items():
+            self._check_name(name, (kind, name))
+            found[name] = self._entry(kind, name, self._table_at({name: body}, name, (kind,)))
+        return found
+
+    def _entry(self, kind: str, name: str, body: Tree) -> tuple[dict[str, str], Sections]:
+        shapes = self.kinds[kind]
+        parts = {table: body if not table.word else self._table_at(body, table.word, (kind, name)) for table in shapes}
+        drivers = {table.area: self._driver(table, parts[table], (kind, name)) for table in shapes if table.choices}
+        sections: dict[type[Section], Section] = {}
+        for table, values in parts.items():
+            place: Way = (kind, name, table.word) if table.word else (kind, name)
+            for owner in self._counting(table, drivers):
+                section = self._section(owner, values, place)
+                if section is not None:
+                    sections[owner.section] = section
+            for key in values:
+                if not self._knows(table, key, drivers) and len(self.problems) < MAX_PROBLEMS:
+                    self._complain((*place, key), *self._stranger(table, key, place, drivers), at_key=True)
+        return drivers, sections
+
+    def _table_at(self, parent: Mapping[str, Any], key: str, path: Way) -> Tree:
+        """The table under a key, empty where there is none."""
+        value = parent.get(key, {})
+        if isinstance(value, dict):
+            return cast(Tree, value)
+        self._complain((*path, key), f"{wording.table_name((*path, key))} must be a table, not {wording.shown(value)}")
+        return {}
+
+    def _driver(self, table: Table, values: Tree, path: Way) -> str:
+        """The driver chosen in a table. After a problem it may be one that does not exist."""
+        chosen = values.get(DRIVER, table.default)
+        if not isinstance(chosen, str):
+            chosen = ""
+            message, hint = f"{DRIVER}: must be a string, not {wording.shown(values[DRIVER])}", None
+        elif chosen in table.choices:
+            return chosen
+        elif broken := self._broken(table.area, chosen):
+            message, hint = f"the {table.area} driver {wording.shown(chosen)} could not be loaded: {broken}", None
+        else:
+            message = f"no {table.area} driver {wording.shown(chosen)}; there are {', '.join(table.choices)}"
+            hint = wording.did_you_mean(chosen, table.choices)
+        self._complain((*path, table.word, DRIVER) if table.word else (*path, DRIVER), message, hint)
+        return chosen
+
+    def _broken(self, area: str, driver: str) -> str:
+        """Why the plugin that probably is this driver could not be loaded."""
+        return self.plugins.broken.get(f"{area}.{driver}") or self.plugins.broken.get(driver, "")
+
+    def _counting(self, table: Table, drivers: Mapping[str, str]) -> Iterator[Owner]:
+        """The owners whose sections count for the chosen drivers."""
+        for owner in table.owners:
+            if owner.driver is None or drivers.get(owner.driver.area, owner.driver.name) == owner.driver.name:
+                yield owner
+
+    def _section(self, owner: Owner, values: Tree, place: Way) -> Section | None:
+        kind = owner.section
+        mine = {key: value for key, value in values.items() if key in kind.model_fields}
+        try:
+            return kind.model_validate(mine)
+        except pydantic.ValidationError as error:
+            for problem in wording.problems_of(error, mine, place):
+                self._keep(problem)
+        except Exception as error:  # a plugin's validator: anything can come out of it
+            message = f"plugin {owner.plugin!r} failed to check {wording.table_name(place)}"
+            raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
+        return None
+
+    # -- keys that nobody knows ----------------------------------------------------------------------
+
+    def _knows(self, table: Table, key: str, drivers: Mapping[str, str]) -> bool:
+        """Whether a key may stand in a table; where the driver is a mistake itself, any driver's keys may."""
+        if key == DRIVER and table.choices:
+            return True
+        if not table.word and key in self._words(table.kind):
+            return True
+        if table.choices and drivers[table.area] not in table.choices:
+            return key in table.fields()
+        return any(key in owner.section.model_fields for owner in self._counting(table, drivers))
+
+    def _words(self, kind: str) -> list[str]:
+        return [table.word for table in self.kinds[kind] if table.word]
+
+    def _stranger(self, table: Table, key: str, place: Way, drivers: Mapping[str, str]) -> tuple[str, str | None]:
+        """The message and the hint for a key that does not belong where it is."""
+        owner = next((owner for owner in table.owners if key in owner.section.model_fields), None)
+        if owner and owner.driver:
+            area = owner.driver.area
+            used = drivers[area]
+            message = f"{wording.shown(key)} belongs to the {owner.driver.name} driver; this {table.kind} uses {used}"
+            return message, f'choose it with driver = "{owner.driver.name}"'
+        hint = self._home(table, key, place) or self._guess(table, key, place, drivers) or self._missing_plugin()
+        return f"unknown key {wording.shown(key)} in {wording.table_name(place)}", hint
+
+    def _home(self, table: Table, key: str, place: Way) -> str | None:
+        """The neighbouring table in which the very key is known."""
+        for other in self.kinds[table.kind]:
+            if other != table and key in other.fields():
+                return f"it belongs in {self._neighbour(other, place)}"
+        return None
+
+    def _guess(self, table: Table, key: str, place: Way, drivers: Mapping[str, str]) -> str | None:
+        """A key that looks like it, of this table or of a neighbouring one."""
+        here = [name for owner in self._counting(table, drivers) for name in owner.section.model_fields]
+        here += [DRIVER] if table.choices else []
+        here += [] if table.word else self._words(table.kind)
+        hint = wording.did_you_mean(key, here)
+        if hint:
+            return hint
+        for other in self.kinds[table.kind]:
+            guess = wording.likely(key, other.fields())
+            if guess:
+                return f"did you mean {wording.shown(guess)} in {self._neighbour(other, place)}?"
+        return None
+
+    @staticmethod
+    def _neighbour(table: Table, place: Way) -> str:
+        return wording.table_name((*place[:2], table.word) if table.word else place[:2])
+
+    def _stranger_at_top(self, key: str) -> tuple[str, str | None]:
+        hint = wording.did_you_mean(key, ["name", *self.kinds])
+        if not hint:
+            homes = (table for kind in self.kinds.values() for table in kind if key in (table.word, *table.fields()))
+            home = next(homes, None)
+            hint = f"it belongs in [{home.pattern.removesuffix('.' + key).replace('*', 'NAME')}]" if home else None
+        return f"unknown key {wording.shown(key)} at the top of the file", hint or self._missing_plugin()
+
+    def _missing_plugin(self) -> str | None:
+        for name, reason in sorted(self.plugins.broken.items()):
+            return f"plugin {name!r}, whose key it may be, could not be loaded: {reason}"
+        return None
+
+    def _complain(self, path: Way, message: str, hint: str | None = None, *, at_key: bool = False) -> None:
+        self._keep(Problem(path, message, hint, at_key))
+
+    def _keep(self, problem: Problem) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
