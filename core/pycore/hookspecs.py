@@ -91,45 +91,55 @@ class Hooks:
     """The hooks. Subclass it if you like a type checker to check your implementations."""
 
     @hookspec
-    def pycore_driver(self) -> Driver | None:  # pyright: ignore[reportReturnType]
+    def pycore_driver(self) -> Driver | None:
         """Say that this plugin is a driver. Called once, when plugins are loaded."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_sections(self) -> Sequence[type[Section]]:  # pyright: ignore[reportReturnType]
+    def pycore_sections(self) -> Sequence[type[Section]]:
         """The sections of the file that this plugin owns. Called once, when plugins are loaded."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_requirements(self, look: Look) -> Iterable[Requirement]:  # pyright: ignore[reportReturnType]
+    def pycore_requirements(self, look: Look) -> Iterable[Requirement]:
         """What the plugin needs of the host, for ``pycore doctor``."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_validate(self, app: App) -> Iterable[Problem]:  # pyright: ignore[reportReturnType]
+    def pycore_validate(self, app: App) -> Iterable[Problem]:
         """Problems of the spec that no single field shows: an unknown network, the same port twice.
 
         Pure: nothing of the host is looked at. Paths start at the top of the file.
         """
+        raise NotImplementedError
 
     @hookspec
-    def pycore_prepare(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+    def pycore_prepare(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations on the host before there is a process; undone when the container is removed."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_launch(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+    def pycore_launch(self, container: Container, host: Host) -> Iterable[Operation]:
         """How the process is cloned: :class:`pycore.launch.Namespaces` values, merged by the core."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_attach(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+    def pycore_attach(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations on the host while the process waits; undone when it has ended."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_enter(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+    def pycore_enter(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations inside the new namespaces, with all powers."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_confine(self, container: Container, host: Host) -> Iterable[Operation]:  # pyright: ignore[reportReturnType]
+    def pycore_confine(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations that give powers up, last before the program."""
+        raise NotImplementedError
 
     @hookspec
-    def pycore_inspect(self, container: Container, host: Host) -> dict[str, Any]:  # pyright: ignore[reportReturnType]
+    def pycore_inspect(self, container: Container, host: Host) -> dict[str, Any]:
         """What ``ps`` and ``inspect`` show of a container: addresses, ports, paths; plain values under words of the
         plugin's choice."""
+        raise NotImplementedError

@@ -159,7 +159,9 @@ class Plugins:
             for driver in self._guard(name, "pycore_driver", "this host", caller):
                 area = self.drivers.setdefault(driver.area, {})
                 if driver.name in area:
-                    raise PluginError(f"two plugins are the {driver.area} driver {driver.name!r}; uninstall one of them")
+                    raise PluginError(
+                        f"two plugins are the {driver.area} driver {driver.name!r}; uninstall one of them"
+                    )
                 area[driver.name] = self._driver_of[name] = driver
 
     def _learn_sections(self) -> None:

@@ -76,7 +76,9 @@ class Channel:
         parts: list[bytes] = []
         while size:
             try:
-                data, ancillary, _, _ = self.socket.recvmsg(size, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, _, _ = self.socket.recvmsg(
+                    size, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_CMSG_CLOEXEC
+                )
             except ConnectionResetError:
                 return None
             for level, kind, payload in ancillary:

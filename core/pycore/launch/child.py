@@ -55,10 +55,13 @@ def _report(channel: Channel, error: PycoreError) -> None:
 
 
 def _expect(channel: Channel, word: str) -> None:
-    """Wait for the other side; when it is gone, so are we."""
-    received = channel.receive()
-    if received is None or word not in received[0]:
-        os._exit(125)
+    """Wait for the other side to say a word; when it is gone, so are we."""
+    while True:
+        received = channel.receive()
+        if received is None:
+            os._exit(125)
+        if word in received[0]:
+            return
 
 
 def _take_hold(request: Request, ctx: Context) -> None:
@@ -118,9 +121,7 @@ def _each(operations: Sequence[Operation], ctx: Context, act: Callable[[Operatio
             raise operation_error(StartError, operation, error, ctx.container) from error
 
 
-def operation_error(
-    kind: type[OperationError], operation: Operation, error: OSError, container: str
-) -> OperationError:
+def operation_error(kind: type[OperationError], operation: Operation, error: OSError, container: str) -> OperationError:
     """What the kernel said, with the operation it said it to."""
     path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     words = error.strerror or str(error)
@@ -142,7 +143,7 @@ def _named(what: str) -> Iterator[None]:
         raise StartError(f"{what}: {error.strerror}", step="exec", errno=error.errno or 0) from error
 
 
-def _execute(argv: Sequence[str], environment: dict[str, str]) -> NoReturn:
+def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     """execve(2), with the program looked up in the container's PATH as a shell does."""
     program = argv[0]
     environment.setdefault("PATH", DEFAULT_PATH)

@@ -42,6 +42,7 @@ class Adopted:
 
     id: str
     pid: int
+    pidfd: int
     outputs: tuple[int, ...] = ()
 
 
@@ -219,7 +220,7 @@ class SpawnerLauncher:
         if "exited" in message:
             self.on_exit(message["exited"], message["status"], message["time"])
         elif "living" in message:
-            self._living.append(Adopted(message["living"], message["pid"], tuple(fds)))
+            self._living.append(Adopted(message["living"], message["pid"], fds[0], tuple(fds[1:])))
         elif "adopted" in message:
             self._adopted.set()
 

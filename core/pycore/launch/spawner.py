@@ -94,7 +94,9 @@ class Spawner:
     def _hand_over(self) -> None:
         """Tell a new supervisor what lives, one frame each with the read ends of its output."""
         for pid, living in self.living.items():
-            self._tell({"living": living.id, "pid": pid}, living.outputs)
+            pidfd = os.pidfd_open(pid)  # it cannot be another's: we have not waited for it yet
+            self._tell({"living": living.id, "pid": pid}, [pidfd, *living.outputs])
+            os.close(pidfd)
         self._tell({"adopted": len(self.living)})
 
     def _launch(self, fields: dict[str, Any], fds: list[int]) -> None:

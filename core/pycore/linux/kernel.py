@@ -8,6 +8,7 @@ move_mount(2), mount_setattr(2), all Linux 5.12 or newer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource

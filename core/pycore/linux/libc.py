@@ -174,7 +174,7 @@ def mount_setattr(tree: int, attributes: int, recursive: bool) -> None:
 
 
 def openat2(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
-    """openat2(2) below ``root`` (a path, or a descriptor that stays open), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
+    """openat2(2) below ``root`` (a path, or a descriptor) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
     how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     base = root if isinstance(root, int) else os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -90,7 +90,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _error(words: str) -> OSError:
-    """nft's complaint: its first line, without ``Error:`` and the column marks below."""
+    """The complaint of nft: its first line, without ``Error:`` and the column marks below."""
     line = words.partition("\n")[0].rpartition("Error: ")[2].strip() or "nft gives no reason"
     number = next((known for known in _KNOWN if os.strerror(known) in line), errno.EINVAL)
     return OSError(number, f"nftables: {line}")

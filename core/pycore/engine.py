@@ -1,0 +1,358 @@
+"""One apply, one stop, one down: load, plan, carry out, put back. Also the runtime as a library.
+
+    with pycore.Engine(run_dir=..., data_dir=...) as engine:
+        engine.apply(engine.load("app.toml"))
+
+An engine that changes things holds the run dir's lock: there is one at a time. The supervisor is such an
+engine with a socket; a test or a notebook may be one too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pycore.errors import Conflict, NotFound, PycoreError
+from pycore.execute import Executor, Timing
+from pycore.hookspecs import DEFAULT_RUN_DIR, Host
+from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
+from pycore.lifecycle import Lifecycle, noted
+from pycore.linux.kernel import Kernel
+from pycore.load import load_file, load_text
+from pycore.logs import Chunk, log_dir, read_log
+from pycore.plan import Action, Kind, Plan, make_plan
+from pycore.plugins import Plugins, load_plugins
+from pycore.spec import App
+from pycore.state import AppRecord, ContainerRecord, State
+
+DEFAULT_DATA_DIR = Path("/var/lib/pycore")
+
+Progress = Callable[[str, str], None]
+"""Called with a container's full name and a word for what has become of it."""
+
+_DONE = {
+    Kind.CREATE: "created",
+    Kind.START: "started",
+    Kind.UPDATE: "updated",
+    Kind.RESTART: "restarted",
+    Kind.RECREATE: "recreated",
+    Kind.REMOVE: "removed",
+}
+
+
+def exit_code(status: int | None) -> int | None:
+    """An exit status as a shell says it: 128 + n for signal n."""
+    return status if status is None or status >= 0 else 128 - status
+
+
+class Engine:
+    """The runtime, in process."""
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str] | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        plugins: Plugins | None = None,
+        kernel: Kernel | None = None,
+        launcher: Callable[[ExitHandler], Launcher] | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        """``kernel`` and ``launcher`` are for tests without root. Nothing is touched before the first change."""
+        self.run_dir = Path(run_dir or os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR).absolute()
+        self.data_dir = Path(data_dir or os.environ.get("PYCORE_DATA_DIR") or DEFAULT_DATA_DIR).absolute()
+        self.plugins = plugins or load_plugins()
+        self.kernel = kernel or Kernel()
+        self.state = State(self.run_dir, self.data_dir)
+        self.executor = executor or Executor()
+        self._make_launcher = launcher or (lambda on_exit: SpawnerLauncher(self.run_dir, on_exit))
+        self._lifecycle: Lifecycle | None = None
+        self._opening = threading.RLock()
+        self._planning = threading.Lock()
+        """Held from a plan until what it chose (addresses, names) is on the host for the next plan to see."""
+        self._apps: dict[str, threading.RLock] = defaultdict(threading.RLock)
+        """One change of an app at a time."""
+
+    # -- opening and closing -----------------------------------------------------------------------------
+
+    def open(self) -> Lifecycle:
+        """Become the engine of this run dir: lock it, start the spawner, take over what runs. Raises Conflict."""
+        with self._opening:
+            if self._lifecycle is None:
+                self.state.lock()
+                try:
+                    self._lifecycle = Lifecycle(
+                        self.state, self.plugins, self.kernel, self.executor, self._make_launcher
+                    )
+                    self._lifecycle.take_over()
+                except BaseException:
+                    self.close()
+                    raise
+            return self._lifecycle
+
+    def close(self) -> None:
+        """Let go. Containers run on; the next engine takes over."""
+        with self._opening:
+            if self._lifecycle:
+                self._lifecycle.close()
+                self._lifecycle = None
+            self.state.unlock()
+
+    def __enter__(self) -> Engine:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def host(self) -> Host:
+        """The host, for hooks to look at."""
+        return Host(self.kernel, self.run_dir, self.data_dir)
+
+    def load(self, path: str | os.PathLike[str], environment: Mapping[str, str] | None = None) -> App:
+        """Read a file. Raises SpecError with every problem."""
+        return load_file(Path(path), self.plugins, os.environ if environment is None else environment)
+
+    def load_text(
+        self,
+        text: str | bytes,
+        *,
+        file: str = "app.toml",
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> App:
+        """Read a spec from a string. Raises SpecError with every problem."""
+        return load_text(
+            text,
+            file=file,
+            directory=directory or Path.cwd(),
+            plugins=self.plugins,
+            environment=os.environ if environment is None else environment,
+        )
+
+    def plan(self, app: App) -> Plan:
+        """What an apply would do. Raises SpecError for what stands in its way on this host."""
+        records = [record for record in self.state.containers() if record.app == app.name]
+        return make_plan(app, records, self.state.app(app.name), self.plugins, self.host())
+
+    def containers(self) -> list[ContainerRecord]:
+        """All containers there are, by app and name."""
+        return self.state.containers()
+
+    def find(self, name: str) -> ContainerRecord:
+        """The container of that full name, bare name, or id. Raises NotFound, Conflict where several have it."""
+        found = [record for record in self.state.containers() if name in (record.full_name, record.name, record.id)]
+        if not found:
+            raise NotFound(f"no such container: {name}", hint="pycore ps lists the ones there are")
+        if len(found) > 1:
+            names = ", ".join(sorted(record.full_name for record in found))
+            raise Conflict(f"several containers are called {name}: {names}", hint="say which, as APP/NAME")
+        return found[0]
+
+    def inspect(self, record: ContainerRecord) -> dict[str, Any]:
+        """What plugins tell of a container: addresses, ports, paths."""
+        from pycore.load import load_source
+
+        app = load_source(record.source, directory=Path(record.directory), plugins=self.plugins)
+        return self.plugins.inspect(app.containers[record.name].with_id(record.id), self.host())
+
+    def logs(self, name: str, *, follow: bool = False, until: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
+        """A container's output; with ``follow`` also what comes, until it has ended or ``until`` says so."""
+        record = self.find(name)
+        first = 0
+        while True:
+            live = self._lifecycle.live.get(record.id) if self._lifecycle else None
+            over = not follow or live is None or live.drained is None or live.drained.is_set()
+            for chunk in read_log(log_dir(self.data_dir, record.id), first):
+                first += 1
+                yield chunk
+            if over or until():
+                return
+            assert self._lifecycle
+            self._lifecycle.pump.wait_for_more(0.5)
+
+    def running(self) -> int:
+        """How many containers this engine looks after."""
+        return len(self._lifecycle.live) if self._lifecycle else 0
+
+    # -- apps --------------------------------------------------------------------------------------------
+
+    def apply(self, app: App, *, progress: Progress = lambda *_: None, timings: list[Timing] | None = None) -> Plan:
+        """Bring an app into the wanted state; if a part fails, what was there before is put back.
+
+        Raises SpecError before anything is touched, PycoreError after all has been put back.
+        """
+        life = self.open()
+        with self._apps[app.name], self._watching(app.name, timings):
+            back: list[Callable[[], object]] = []
+            try:
+                plan = self._prepare_all(life, app, back)
+                self._carry_out(life, plan, back, progress)
+            except BaseException as error:
+                for step in reversed(back):
+                    with noted(error):
+                        step()
+                raise
+            for action in plan.actions:
+                if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE):
+                    life.remove(action.old)
+            if plan.actions or self.state.app(app.name) is None:
+                self._write_app(plan)
+            return plan
+
+    @contextlib.contextmanager
+    def _watching(self, app: str, timings: list[Timing] | None) -> Iterator[None]:
+        if timings is not None:
+            self.executor.watched[app] = timings
+        try:
+            yield
+        finally:
+            self.executor.watched.pop(app, None)
+
+    def _prepare_all(self, life: Lifecycle, app: App, back: list[Callable[[], object]]) -> Plan:
+        """Plan, and prepare what is new, before anything that runs is touched."""
+        with self._planning:
+            plan = self.plan(app)
+            for action in plan.actions:
+                if action.new and action.kind in (Kind.CREATE, Kind.RECREATE):
+                    record = life.prepare(action.new, action.description)
+                    back.append(partial(life.remove, record))
+        return plan
+
+    def _carry_out(self, life: Lifecycle, plan: Plan, back: list[Callable[[], object]], progress: Progress) -> None:
+        gone = [action for action in plan.actions if action.kind is Kind.REMOVE]
+        self._stop(life, [action.old for action in gone if action.old], back)
+        for action in plan.actions:
+            began = self.executor.clock()
+            if action.new:
+                self._perform(life, action, back)
+            self.executor.note(action.container, "total", partial(str, action.kind.value), began)
+            progress(action.container, _DONE[action.kind])
+
+    def _perform(self, life: Lifecycle, action: Action, back: list[Callable[[], object]]) -> None:
+        """One action, with the way back noted as soon as there is one."""
+        assert action.new
+        if action.old and action.kind is not Kind.UPDATE:
+            self._stop(life, [action.old], back)
+        if action.kind in (Kind.CREATE, Kind.RECREATE):
+            record = self.state.container(action.new.id)
+        else:
+            assert action.old
+            back.append(life.change(action, life.current(action.old)))
+            record = self.state.container(action.old.id)
+        assert record
+        if action.kind is not Kind.UPDATE:
+            life.start(record, action.new, action.description)
+            if action.old:
+                back.append(partial(life.stop, [record]))
+
+    @staticmethod
+    def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: list[Callable[[], object]]) -> None:
+        running = [record for record in records if record.id in life.live]
+        back += [partial(life.start_again, record) for record in running]
+        life.stop(running)
+
+    def _write_app(self, plan: Plan) -> None:
+        app = plan.app
+        self.state.write_app(AppRecord(app.name, app.source, str(app.directory), app.file, plan.generations))
+
+    def down(self, name: str) -> list[str]:
+        """Stop and remove all containers of an app; volumes stay. Returns their names. Raises NotFound."""
+        life = self.open()
+        with self._apps[name]:
+            records = [record for record in self.state.containers() if record.app == name]
+            if not records and self.state.app(name) is None:
+                raise NotFound(f"no such app: {name}", hint="pycore ps lists what there is")
+            life.stop(records)
+            for record in reversed(records):
+                life.remove(record)
+            self.state.forget_app(name)
+            return [record.full_name for record in records]
+
+    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False) -> ContainerRecord:
+        """Start an app of one container that is not there yet, as ``pycore run`` does.
+
+        ``stdio`` are the program's own streams; without them its output is kept as a log. Raises Conflict
+        where the name is taken.
+        """
+        life = self.open()
+        with self._apps[app.name]:
+            with self._planning:
+                self._refuse_taken(app.name)
+                plan = self.plan(app)
+                (action,) = plan.actions
+                assert action.new
+                record = life.prepare(action.new, action.description, auto_remove=auto_remove, log=stdio is None)
+            try:
+                started = life.start(record, action.new, action.description, stdio)
+            except BaseException as error:
+                with noted(error):
+                    life.remove(record)
+                raise
+            if not auto_remove:
+                self._write_app(plan)
+            return started
+
+    def _refuse_taken(self, name: str) -> None:
+        if self.state.app(name) or any(record.app == name for record in self.state.containers()):
+            raise Conflict(f"the name {name} is taken", hint=f"pycore down {name}, or choose another with --name")
+
+    # -- containers --------------------------------------------------------------------------------------
+
+    def stop(self, name: str, seconds: float | None = None) -> ContainerRecord:
+        """Ask a container to end, and kill it when its time (or ``seconds``) is over. Raises NotFound."""
+        life = self.open()
+        record = self.find(name)
+        life.stop([record], seconds)
+        return life.current(record)
+
+    def start(self, name: str) -> ContainerRecord:
+        """Start a container that has stopped; one that runs is left alone. Raises NotFound, StartError."""
+        life = self.open()
+        record = self.find(name)
+        with self._apps[record.app]:
+            return life.start_again(record)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> ContainerRecord:
+        """Send a signal to a container's first process. Raises NotFound, Conflict where it does not run."""
+        life = self.open()
+        record = self.find(name)
+        live = life.live.get(record.id)
+        if live is None or live.exited.is_set():
+            raise Conflict(f"{record.full_name} is not running")
+        life.launcher.kill(record.id, live.pidfd, number)
+        return record
+
+    def wait(self, name: str, timeout: float | None = None) -> int | None:
+        """A container's exit status once it has ended, 128 + n for signal n, None where nobody can know.
+
+        Raises PycoreError when it still runs after ``timeout`` seconds.
+        """
+        life = self.open()
+        record = self.find(name)
+        live = life.live.get(record.id)
+        if live is None:
+            return exit_code(life.current(record).exit_status)
+        if not live.settled.wait(timeout):
+            raise PycoreError(f"{record.full_name} still runs after {timeout:g} s")
+        return exit_code(live.status)
+
+    def remove(self, name: str) -> None:
+        """Remove a container that has stopped, and its app when nothing else is in it. Raises Conflict."""
+        life = self.open()
+        record = self.find(name)
+        with self._apps[record.app]:
+            if record.id in life.live:
+                raise Conflict(f"{record.full_name} is running", hint=f"pycore stop {record.full_name}")
+            life.remove(record)
+            if not any(other.app == record.app for other in self.state.containers()):
+                self.state.forget_app(record.app)

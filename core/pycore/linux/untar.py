@@ -1,0 +1,371 @@
+"""Unpacking a tar file that nobody vouches for into a directory of its own.
+
+Python's :mod:`tarfile` only parses here. Its extraction filters compare path strings, which has been got
+around more than once (CVE-2025-4517); instead every name is resolved by the kernel below the new directory
+(openat2(2), RESOLVE_IN_ROOT), so no link, whatever it says, leads out of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any, Protocol, cast
+
+from pycore.errors import PycoreError
+from pycore.linux import libc, rmtree
+
+MAX_BYTES = 64 << 30
+"""Of the archive when decompressed, and of the files in it with their holes: together with the next two, the
+measure that stops an archive which would fill any disk."""
+MAX_ENTRIES = 4_000_000
+MAX_HEADER = 1 << 20
+"""Bytes of headers in front of one entry. tarfile reads a header whole, however long it says it is."""
+MAX_GLOBAL = 64
+"""Keys of global headers, which tarfile keeps for all entries after them."""
+
+_CHUNK = 1 << 20
+_BLOCK = 512
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_XATTR = "SCHILY.xattr."
+
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def unpack(archive: str, destination: str) -> None:
+    """Unpack ``archive`` to ``destination``, which must not exist and appears only when it is whole and on the disk.
+
+    Owners, modes, times of files, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
+    the directory above must be closed to other users. Device nodes are left out: a root is mounted nodev,
+    and /dev is made anew. Raises OSError, or PycoreError for an archive that is damaged or beyond measure.
+    """
+    temporary = f"{destination}.new"
+    with contextlib.suppress(FileNotFoundError):
+        rmtree.remove(temporary)
+    os.mkdir(temporary)
+    os.chmod(temporary, 0o755)
+    try:
+        root = os.open(temporary, _DIRECTORY)
+        try:
+            with open(archive, "rb") as file:
+                _extract(archive, file, root)
+            libc.syncfs(root)
+        finally:
+            os.close(root)
+        os.rename(temporary, destination)
+    except BaseException:
+        rmtree.remove(temporary)
+        raise
+
+
+def _extract(archive: str, file: IO[bytes], root: int) -> None:
+    """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
+    try:
+        stream = _Stream(_decompressed(file))
+        tree = _Tree(root)
+        for tar, member in _members(stream):
+            tree.add(tar, member)
+    except _DAMAGED as error:
+        raise PycoreError(f"{archive} is damaged, or not a tar file: {error or type(error).__name__}") from error
+    except _BeyondMeasure as error:
+        raise PycoreError(f"{archive} is refused: {error}") from error
+    except OSError as error:
+        if error.errno is None:  # gzip and bz2 raise it for bad data
+            raise PycoreError(f"{archive} is damaged: {error}") from error
+        raise
+
+
+def _members(stream: _Stream) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The entries one by one, none of them kept; then the rest, whose checksum tells whether all was read right."""
+    stream.in_header = True
+    tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
+    count = 0
+    while (member := tar.next()) is not None:
+        stream.in_header = False
+        yield tar, member
+        tar.members.clear()
+        count += 1
+        if count > MAX_ENTRIES:
+            raise _BeyondMeasure(f"it has more than {MAX_ENTRIES} entries")
+        if len(tar.pax_headers) > MAX_GLOBAL:
+            raise _BeyondMeasure("its global headers are too long")
+        stream.in_header = True
+    if stream.last != bytes(_BLOCK):
+        raise tarfile.ReadError("no end mark after the last entry")
+    stream.in_header = False
+    while stream.read(_CHUNK):
+        pass
+
+
+class _BeyondMeasure(Exception):
+    """The archive is well-formed and too much."""
+
+
+class _Stream:
+    """The decompressed archive, forward only, with a limit to what headers and the whole may take.
+
+    As tarfile's file object it is asked to seek forward over what was not read, never back by a sound archive.
+    """
+
+    def __init__(self, source: _Readable) -> None:
+        self._source = source
+        self._position = 0
+        self._headers = 0
+        self._in_header = False
+        self.last = b""
+
+    @property
+    def in_header(self) -> bool:
+        """Whether what is read now is the headers of one entry."""
+        return self._in_header
+
+    @in_header.setter
+    def in_header(self, value: bool) -> None:
+        self._in_header, self._headers = value, 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if whence != os.SEEK_SET or position < self._position:
+            raise tarfile.ReadError("an entry points back")
+        while self._position < position:
+            if not self._take(min(_CHUNK, position - self._position)):
+                raise tarfile.ReadError("unexpected end of data")
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        if self._in_header:
+            self._headers += size
+            if self._headers > MAX_HEADER:
+                raise _BeyondMeasure("the header of an entry is too long")
+        self.last = self._take(size)
+        return self.last
+
+    def _take(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._position += len(data)
+        if self._position > MAX_BYTES:
+            raise _BeyondMeasure(f"it is larger than {MAX_BYTES >> 30} GiB when unpacked")
+        return data
+
+
+def _decompressed(file: IO[bytes]) -> _Readable:
+    """The reader that the first bytes ask for. Each module is imported only where it is needed."""
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=file)
+    if magic.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2File(file)
+    if magic.startswith(b"\xfd7zXZ"):
+        return _Xz(file)
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        return _zstd(file)
+    return file
+
+
+class _Xz:
+    """LZMAFile whose own error counts as damage."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import lzma
+
+        self._error = lzma.LZMAError
+        self._file = lzma.LZMAFile(file)
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except self._error as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _zstd(file: IO[bytes]) -> _Readable:
+    import importlib
+
+    try:
+        module: Any = importlib.import_module("compression.zstd")
+    except ImportError:
+        raise PycoreError(
+            f"{file.name}: this Python does not read zstd (3.14 does)", hint=f"zstd -d {file.name}"
+        ) from None
+    return cast(_Readable, module.ZstdFile(file))
+
+
+class _Tree:
+    """The directory that is being filled. Every path is resolved by the kernel with it as the root."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._bytes = 0
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Make one entry. Raises OSError with the entry's name, ValueError for a name that cannot be meant."""
+        path = _path(member.name)
+        self._bytes += member.size if member.isreg() else 0
+        if self._bytes > MAX_BYTES:
+            raise _BeyondMeasure(f"its files are larger than {MAX_BYTES >> 30} GiB together")
+        try:
+            if not path:
+                _own(self._root, member)
+                return
+            parent = self._parent(path)
+            try:
+                self._make(tar, member, parent, path.rpartition("/")[2])
+            finally:
+                os.close(parent)
+        except OSError as error:
+            if error.errno is not None:
+                error.filename, error.filename2 = member.name, None
+            raise
+
+    def _parent(self, path: str) -> int:
+        """A descriptor of the directory above; made, with all above it, where the archive forgot it."""
+        head = path.rpartition("/")[0]
+        with contextlib.suppress(FileNotFoundError):
+            return libc.openat2(self._root, head or ".", os.O_RDONLY | os.O_DIRECTORY)
+        above = self._parent(head)
+        try:
+            os.mkdir(head.rpartition("/")[2], 0o755, dir_fd=above)
+        finally:
+            os.close(above)
+        return libc.openat2(self._root, head, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        if member.isdir():
+            _directory(member, parent, name)
+        elif member.isreg():
+            _clear(parent, name)
+            _file(tar, member, parent, name)
+        elif member.issym():
+            _clear(parent, name)
+            os.symlink(member.linkname, name, dir_fd=parent)
+            os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        elif member.islnk():
+            self._hard_link(member, parent, name)
+        elif member.isfifo():
+            _clear(parent, name)
+            os.mkfifo(name, dir_fd=parent)
+            _own_name(member, parent, name)
+
+    def _hard_link(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        target = _path(member.linkname)
+        there = libc.openat2(self._root, target.rpartition("/")[0] or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            last = target.rpartition("/")[2]
+            if not _same(there, last, parent, name):
+                _clear(parent, name)
+                os.link(last, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(there)
+
+
+def _path(name: str) -> str:
+    """A name of the archive as a path relative to the root; a leading slash means nothing, as for tar(1)."""
+    if "\0" in name:
+        raise ValueError(f"an entry's name has a NUL in it: {name!r}")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError(f"an entry leads upwards: {name!r}")
+    return "/".join(parts)
+
+
+def _clear(parent: int, name: str) -> None:
+    """Make room for an entry that comes twice; a directory goes only when it is empty."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=parent)
+
+
+def _same(one: int, first: str, other: int, second: str) -> bool:
+    try:
+        before, after = (
+            os.stat(name, dir_fd=directory, follow_symlinks=False)
+            for directory, name in ((one, first), (other, second))
+        )
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(before, after)
+
+
+def _directory(member: tarfile.TarInfo, parent: int, name: str) -> None:
+    """A directory that is there already, is kept with what is in it; its time is that of unpacking."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=parent)
+            os.mkdir(name, 0o700, dir_fd=parent)
+    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        _own(fd, member)
+    finally:
+        os.close(fd)
+
+
+def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+    source = tar.extractfile(member)
+    assert source is not None  # noqa: S101 - tarfile: None only for what is not a regular file
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=parent)
+    try:
+        while chunk := source.read(_CHUNK):
+            _write(fd, chunk)
+        os.ftruncate(fd, member.size)
+        _own(fd, member)
+        os.utime(fd, ns=_times(member))
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, chunk: bytes) -> None:
+    """Write, or leave a hole where a whole chunk is zeros."""
+    if not chunk.strip(b"\0"):
+        os.lseek(fd, len(chunk), os.SEEK_CUR)
+        return
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _own(fd: int, member: tarfile.TarInfo) -> None:
+    """Owner first: chown(2) clears setuid bits and file capabilities."""
+    os.fchown(fd, member.uid, member.gid)
+    os.fchmod(fd, stat.S_IMODE(member.mode))
+    for key, value in member.pax_headers.items():
+        name = key.removeprefix(_XATTR)
+        if name != key and _may_set(name):
+            os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
+
+
+def _own_name(member: tarfile.TarInfo, parent: int, name: str) -> None:
+    os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+    os.chmod(name, stat.S_IMODE(member.mode), dir_fd=parent)
+
+
+def _may_set(attribute: str) -> bool:
+    """What an archive may say of a file; overlayfs's own attributes could join layers that are not its."""
+    if attribute.startswith("user."):
+        return not attribute.startswith("user.overlay.")
+    return attribute == "security.capability"
+
+
+def _times(member: tarfile.TarInfo) -> tuple[int, int]:
+    """Access and change time in nanoseconds, within what every file system takes."""
+    seconds = min(max(float(member.mtime), 0.0), float(0xFFFFFFFF))
+    return int(seconds * 1_000_000_000), int(seconds * 1_000_000_000)

@@ -1,0 +1,273 @@
+"""What is wanted against what runs: a list of actions, each with its reason and the operations it takes.
+
+Nothing here can write. ``apply`` carries out the very list that ``plan`` shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pycore.errors import SpecError
+from pycore.hookspecs import Host
+from pycore.load import load_source, locate
+from pycore.ops import Operation
+from pycore.plugins import Plugins
+from pycore.spec import App, Change, Container, Sections
+from pycore.state import AppRecord, ContainerRecord
+from pycore.steps import Phase
+
+
+class Kind(Enum):
+    """What is done to a container."""
+
+    CREATE = "create"
+    START = "start"
+    UPDATE = "update"
+    RESTART = "restart"
+    RECREATE = "recreate"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that differs. ``old`` and ``new`` are plain values; both None where words say it all."""
+
+    what: str
+    change: Change
+    old: Any = None
+    new: Any = None
+
+    def words(self) -> str:
+        """``network.ports: ["8080:80"] -> ["8081:80"]``."""
+        if self.old is None and self.new is None:
+            return self.what
+        return f"{self.what}: {_toml(self.old)} -> {_toml(self.new)}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """All operations of a container's life, by phase."""
+
+    prepare: tuple[Operation, ...] = ()
+    launch: tuple[Operation, ...] = ()
+    attach: tuple[Operation, ...] = ()
+    enter: tuple[Operation, ...] = ()
+    confine: tuple[Operation, ...] = ()
+
+    @property
+    def process(self) -> tuple[Operation, ...]:
+        """Those that the spawner is sent."""
+        return self.launch + self.enter + self.confine
+
+    @property
+    def run(self) -> tuple[Operation, ...]:
+        """Those of one start, in order."""
+        return self.launch + self.attach + self.enter + self.confine
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is done to one container, and why."""
+
+    kind: Kind
+    container: str
+    reasons: tuple[Reason, ...]
+    old: ContainerRecord | None = None
+    new: Container | None = None
+    description: Description = Description()
+    undo: tuple[Operation, ...] = ()
+    """Operations taken back, in the order of taking back."""
+    do: tuple[Operation, ...] = ()
+    """Operations done, in order."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The actions that bring an app into the wanted state, in order."""
+
+    app: App
+    actions: tuple[Action, ...]
+    generations: Mapping[str, int] = field(default_factory=dict[str, int])
+    unchanged: tuple[str, ...] = ()
+
+
+def describe(plugins: Plugins, container: Container, host: Host) -> Description:
+    """Ask the plugins for a container's operations, phase by phase."""
+    return Description(**{phase.value: plugins.describe(phase, container, host) for phase in Phase})
+
+
+def make_plan(
+    app: App, records: Iterable[ContainerRecord], applied: AppRecord | None, plugins: Plugins, host: Host
+) -> Plan:
+    """Compare an app with what there is of it. Raises SpecError for what stands in its way on this host."""
+    planner = _Planner(app, plugins, host, dict(applied.generations if applied else {}))
+    existing = {record.name: record for record in records}
+    for name in sorted(set(existing) - set(app.containers)):
+        planner.remove(existing[name])
+    for name, container in app.containers.items():
+        planner.settle(container, existing.get(name))
+    return planner.plan()
+
+
+class _Planner:
+    def __init__(self, app: App, plugins: Plugins, host: Host, generations: dict[str, int]) -> None:
+        self.app, self.plugins, self.host, self.generations = app, plugins, host, generations
+        self.actions: list[Action] = []
+        self.unchanged: list[str] = []
+
+    def plan(self) -> Plan:
+        if self.host.problems:
+            raise SpecError(locate(self.host.problems, self.app.text, self.app.file))
+        return Plan(self.app, tuple(self.actions), self.generations, tuple(self.unchanged))
+
+    def describe(self, container: Container) -> Description:
+        """Describe, and turn problems relative to the container's table into problems of the file."""
+        before = len(self.host.problems)
+        description = describe(self.plugins, container, self.host)
+        self.host.problems[before:] = [
+            replace(problem, path=("container", container.name, *problem.path))
+            for problem in self.host.problems[before:]
+        ]
+        return description
+
+    def remove(self, record: ContainerRecord) -> None:
+        reason = Reason("it is not in the file any more", Change.RECREATE)
+        self.actions.append(Action(Kind.REMOVE, record.full_name, (reason,), old=record, undo=undo_all(record)))
+
+    def settle(self, container: Container, record: ContainerRecord | None) -> None:
+        """Decide what one wanted container takes."""
+        if record is None or record.status in ("creating", "removing"):
+            self.create(container, (Reason("it is new", Change.RECREATE),))
+            return
+        source = source_of(self.app, container.name)
+        reasons = () if source == record.source else self.compare(container.with_id(record.id), record)
+        hardest = max((reason.change for reason in reasons), default=Change.NOTHING)
+        if hardest is Change.RECREATE:
+            self.create(container, reasons, record)
+        elif record.status == "stopped" and record.exit_status != 0:
+            self.start(container, (*reasons, Reason(_ended(record), Change.RESTART)), record)
+        elif hardest is Change.RESTART:
+            self.start(container, reasons, record)
+        elif hardest is Change.LIVE:
+            self.update(container, reasons, record)
+        else:
+            self.unchanged.append(record.full_name)
+
+    def create(self, container: Container, reasons: tuple[Reason, ...], old: ContainerRecord | None = None) -> None:
+        generation = self.generations[container.name] = self.generations.get(container.name, 0) + 1
+        new = container.with_id(identity(self.host.instance, container.full_name, generation))
+        description = self.describe(new)
+        kind = Kind.RECREATE if old else Kind.CREATE
+        undo = undo_all(old) if old else ()
+        do = description.prepare + description.run
+        self.actions.append(Action(kind, new.full_name, reasons, old, new, description, undo, do))
+
+    def start(self, container: Container, reasons: tuple[Reason, ...], old: ContainerRecord) -> None:
+        new = container.with_id(old.id)
+        description = self.describe(new)
+        gone, came = difference(old.operations("prepared"), description.prepare)
+        undo = (*reversed(old.operations("attached")), *reversed(gone))
+        do = (*came, *description.run)
+        kind = Kind.RESTART if old.status == "running" else Kind.START
+        self.actions.append(Action(kind, new.full_name, reasons, old, new, description, undo, do))
+
+    def update(self, container: Container, reasons: tuple[Reason, ...], old: ContainerRecord) -> None:
+        """A live change is the difference of two lists: what went is undone, what came is done."""
+        new = container.with_id(old.id)
+        description = self.describe(new)
+        running = old.status == "running"
+        before = old.operations("prepared") + (old.operations("attached") if running else [])
+        gone, came = difference(before, description.prepare + (description.attach if running else ()))
+        undo = tuple(reversed(gone))
+        self.actions.append(Action(Kind.UPDATE, new.full_name, reasons, old, new, description, undo, came))
+
+    def compare(self, new: Container, record: ContainerRecord) -> tuple[Reason, ...]:
+        """The fields that differ from what the container was made of."""
+        before = load_source(record.source, directory=Path(record.directory), plugins=self.plugins)
+        old = before.containers[record.name].with_id(record.id)
+        own = tuple(_container_reasons(old, new))
+        tables = tuple(_table_reasons(before, self.app))
+        if own or not tables:
+            return own + tables
+        # Only tables beside the containers differ: it concerns this one if it would be made otherwise.
+        scratch = replace(self.host, claims={}, problems=[])
+        same = describe(self.plugins, old, scratch) == describe(self.plugins, new, replace(scratch, claims={}))
+        return () if same else tables
+
+
+def source_of(app: App, name: str) -> Mapping[str, Any]:
+    """The app's source with one container alone: what a container's record keeps."""
+    return {**app.source, "name": app.name, "container": {name: app.source["container"][name]}}
+
+
+def identity(instance: str, full_name: str, generation: int) -> str:
+    """A container's id: not random, so that ``plan`` and the ``apply`` after it speak of the same one."""
+    return hashlib.sha256(f"{instance}\0{full_name}\0{generation}".encode()).hexdigest()[:12]
+
+
+def undo_all(record: ContainerRecord) -> tuple[Operation, ...]:
+    """All that removing a container takes back, in order."""
+    return (*reversed(record.operations("attached")), *reversed(record.operations("prepared")))
+
+
+def difference(
+    before: Iterable[Operation], after: Iterable[Operation]
+) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
+    """A change as two lists: the operations that went, to be undone last first, and those that came."""
+    old, new = tuple(before), tuple(after)
+    kept = set(old) & set(new)
+    return (
+        tuple(operation for operation in old if operation not in kept),
+        tuple(operation for operation in new if operation not in kept),
+    )
+
+
+def _container_reasons(old: Container, new: Container) -> Iterator[Reason]:
+    for area in sorted({*old.drivers, *new.drivers}):
+        before, after = old.drivers.get(area), new.drivers.get(area)
+        if before != after:
+            yield Reason(f"{area}.driver", Change.RECREATE, before, after)
+    yield from _section_reasons(old.sections, new.sections, "")
+
+
+def _table_reasons(old: App, new: App) -> Iterator[Reason]:
+    for table in sorted({*old.tables, *new.tables}):
+        before, after = old.tables.get(table, {}), new.tables.get(table, {})
+        for name in sorted({*before, *after}):
+            if name in before and name in after:
+                yield from _section_reasons(before[name], after[name], f"{table}.{name}.")
+            else:
+                yield Reason(f"[{table}.{name}] {'came' if name in after else 'went'}", Change.RECREATE)
+
+
+def _section_reasons(old: Sections, new: Sections, prefix: str) -> Iterator[Reason]:
+    """Fields that differ, of the sections that both sides have."""
+    for kind in sorted({*old, *new}, key=lambda kind: (kind.table, kind.__qualname__)):
+        before, after = old.get(kind), new.get(kind)
+        if before is None or after is None:
+            continue  # it came or went with its driver, which is a reason of its own
+        place = prefix or (f"{kind.table.split('.')[2]}." if kind.table.count(".") == 2 else "")
+        for name in kind.model_fields:
+            one, other = getattr(before, name), getattr(after, name)
+            if one != other:
+                yield Reason(f"{place}{name}", kind.change_of(name), one, other)
+
+
+def _ended(record: ContainerRecord) -> str:
+    if record.exit_status is None:
+        return "it is not running"
+    if record.exit_status < 0:
+        return f"it was ended by signal {-record.exit_status}"
+    return f"it ended with status {record.exit_status}"
+
+
+def _toml(value: Any) -> str:
+    """A value as one would write it in the file."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False, default=str)

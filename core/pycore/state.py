@@ -1,0 +1,249 @@
+"""What is running (run dir) and what was applied (data dir), each a small JSON file put in place whole.
+
+    RUN_DIR/lock                     held by the one engine that may change things
+    RUN_DIR/containers/ID/state.json the record of a container: the journal of its operations
+    RUN_DIR/containers/ID/exit.json  how it ended, written by the spawner
+    DATA_DIR/apps/APP.json           what was applied
+
+The run dir goes with the kernel's own state at a reboot, so it is not fsynced; the data dir is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pycore.errors import Conflict, PycoreError
+from pycore.launch.spawner import EXIT_FILE
+from pycore.ops import Operation, Record, from_record
+
+Status = Literal["creating", "created", "running", "stopped", "removing"]
+"""OCI's states, and ``removing``: found after a crash, it says that the rest is to be undone."""
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """What is known of one container; also the journal of what was done to the host for it."""
+
+    id: str
+    app: str
+    name: str
+    source: Mapping[str, Any]
+    """The app's source with this container alone: its table and the app's named tables."""
+    directory: str
+    status: Status = "creating"
+    pid: int = 0
+    created: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+    exit_status: int | None = None
+    """As Python says it: negative for a signal's number. None while it runs, or when nobody can know."""
+    log: bool = True
+    """Whether its output is kept; False where it went to a client's own descriptors."""
+    auto_remove: bool = False
+    prepared: tuple[Record, ...] = ()
+    """Operations of the prepare phase: undone on removal."""
+    attached: tuple[Record, ...] = ()
+    """Operations of the attach phase: undone when the process has ended."""
+    version: int = VERSION
+
+    @property
+    def full_name(self) -> str:
+        """``APP/NAME``."""
+        return f"{self.app}/{self.name}"
+
+    def operations(self, which: Literal["prepared", "attached"]) -> list[Operation]:
+        """The journal's operations as values. Raises PycoreError where their plugin is not installed any more."""
+        records = self.prepared if which == "prepared" else self.attached
+        try:
+            return [from_record(record) for record in records]
+        except (ImportError, AttributeError, TypeError) as error:
+            raise PycoreError(
+                f"{self.full_name}: cannot read its journal: {error}",
+                hint="install the plugin again that made it, then repeat the command",
+            ) from error
+
+
+@dataclass(frozen=True)
+class AppRecord:
+    """What was applied."""
+
+    name: str
+    source: Mapping[str, Any]
+    directory: str
+    file: str = ""
+    generations: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Container name to how often it was made: it goes into the id."""
+    version: int = VERSION
+
+
+class State:
+    """The two directories. Reading needs nothing; writing needs :meth:`lock`."""
+
+    def __init__(self, run_dir: Path, data_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.data_dir = data_dir
+        self._lock = -1
+
+    # -- the lock ----------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Make the directories and become the one that may change things. Raises Conflict, PycoreError."""
+        for directory, mode in ((self.run_dir, 0o711), (self.data_dir, 0o711)):
+            try:
+                directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            except OSError as error:
+                raise PycoreError(
+                    f"cannot make {directory}: {error.strerror}",
+                    hint="run as root, or choose directories of your own with --run-dir and --data-dir",
+                ) from error
+        try:
+            for directory in (self.run_dir / "containers", self.data_dir / "apps", self.data_dir / "containers"):
+                directory.mkdir(mode=0o711, exist_ok=True)
+            self._lock = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            raise Conflict(
+                f"another pycore looks after {self.run_dir}", hint="use the pycore command, or another --run-dir"
+            ) from None
+        except OSError as error:
+            self.unlock()
+            raise PycoreError(
+                f"cannot write in {error.filename}: {error.strerror}",
+                hint="run as root, or choose directories of your own with --run-dir and --data-dir",
+            ) from error
+
+    def unlock(self) -> None:
+        """Let another engine in."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # -- containers --------------------------------------------------------------------------------------
+
+    def container_dir(self, identity: str) -> Path:
+        return self.run_dir / "containers" / identity
+
+    def write(self, record: ContainerRecord) -> ContainerRecord:
+        """Put a record in place; returns it, so that a change and its writing are one line."""
+        directory = self.container_dir(record.id)
+        directory.mkdir(mode=0o711, exist_ok=True)
+        _put(directory / "state.json", asdict(record), durable=False)
+        return record
+
+    def forget(self, identity: str) -> None:
+        """Remove all that the run dir keeps of a container."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.container_dir(identity))
+
+    def containers(self) -> list[ContainerRecord]:
+        """All records, by app and name; a container that has ended meanwhile is shown as ended."""
+        found: list[ContainerRecord] = []
+        for directory in sorted(_entries(self.run_dir / "containers")):
+            record = self.container(directory.name)
+            if record is not None:
+                found.append(record)
+        return sorted(found, key=lambda record: (record.app, record.name, record.created))
+
+    def container(self, identity: str) -> ContainerRecord | None:
+        """One record, or None where there is none."""
+        fields = _get(self.container_dir(identity) / "state.json")
+        return None if fields is None else self.settle(_container(fields))
+
+    def settle(self, record: ContainerRecord) -> ContainerRecord:
+        """The record with the exit status that the spawner wrote down, if there is one."""
+        if record.status != "running":
+            return record
+        ended = _read(self.container_dir(record.id) / EXIT_FILE)
+        if ended is None:
+            return record
+        return replace(record, status="stopped", exit_status=ended["status"], finished=ended["time"])
+
+    def clear_exit(self, identity: str) -> None:
+        """Forget an earlier end, before the container starts again."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.container_dir(identity) / EXIT_FILE)
+
+    # -- apps --------------------------------------------------------------------------------------------
+
+    def write_app(self, record: AppRecord) -> None:
+        _put(self.data_dir / "apps" / f"{record.name}.json", asdict(record), durable=True)
+
+    def forget_app(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.data_dir / "apps" / f"{name}.json")
+
+    def app(self, name: str) -> AppRecord | None:
+        fields = _get(self.data_dir / "apps" / f"{name}.json")
+        return None if fields is None else AppRecord(**fields)
+
+    def apps(self) -> list[AppRecord]:
+        """All that was applied, by name."""
+        names = [path.stem for path in _entries(self.data_dir / "apps") if path.suffix == ".json"]
+        return [record for name in sorted(names) if (record := self.app(name)) is not None]
+
+
+def _container(fields: dict[str, Any]) -> ContainerRecord:
+    for key in ("prepared", "attached"):
+        fields[key] = tuple(fields[key])
+    return ContainerRecord(**fields)
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise PycoreError(f"cannot read {directory}: {error.strerror}", hint="run as root") from error
+
+
+def _get(path: Path) -> dict[str, Any] | None:
+    """A record of this version, or None where there is no file."""
+    fields = _read(path)
+    if fields is not None and fields.get("version") != VERSION:
+        raise PycoreError(f"{path} was written by another version of pycore ({fields.get('version')!r})")
+    return fields
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields: dict[str, Any] = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise PycoreError(f"cannot read {path}: {error.strerror}", hint="run as root") from error
+    except ValueError as error:
+        raise PycoreError(f"{path} is damaged: {error}", hint=f"remove {path}") from error
+    return fields
+
+
+def _put(path: Path, fields: Mapping[str, Any], *, durable: bool) -> None:
+    temporary = f"{path}.new"
+    data = json.dumps(fields, separators=(",", ":")).encode()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
