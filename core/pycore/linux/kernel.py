@@ -14,7 +14,7 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from pycore.linux import libc
 from pycore.linux.look import Look
@@ -80,7 +80,7 @@ class Kernel(Look):
         os.chown(path, uid, gid, follow_symlinks=False)
 
     @contextlib.contextmanager
-    def locked(self, directory: str) -> Iterator[None]:
+    def locked(self, directory: str) -> Generator[None, None, None]:
         """Keep others out of a directory for the length of a with block, other processes too (flock(2))."""
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
