@@ -1,0 +1,1 @@
+"""Operations of the network area, in modules that import nothing heavy."""

@@ -1,0 +1,268 @@
+"""What the bridge driver does on the host: the network, the address, the link and the published ports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pycore.errors import Conflict
+from pycore.ops import Context, Operation
+from pycore.steps import Step
+
+from pycore_network import ruleset
+
+_FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+
+
+@contextmanager
+def _concerning(name: str) -> Generator[None]:
+    """Netlink and nftables know no file name; an error without one gets the name of what it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or name
+        raise
+
+
+@dataclass(frozen=True)
+class Network(Operation):
+    """A network: bridge, gateway address, and its part in the nftables table. Shared by all that lease from it.
+
+    Each container that joins makes sure of it anew, which costs little and mends what somebody took away.
+    IPv4 forwarding is left on when the last network goes: by then others may rely on it, and nobody can tell.
+    """
+
+    step = Step.NETWORK
+    name: str
+    bridge: str
+    subnet: str
+    gateway: str
+    directory: str
+    table: str
+
+    def do(self, ctx: Context) -> None:
+        kernel = ctx.kernel
+        kernel.mkdir(f"{self.directory}/leases")
+        with suppress(FileExistsError):
+            kernel.create(f"{self.directory}/network.json", json.dumps({"subnet": self.subnet, "bridge": self.bridge}))
+        with _concerning(self.bridge):
+            self._bridge(ctx)
+            self._rules(ctx)
+
+    def _bridge(self, ctx: Context) -> None:
+        from pycore_network import links
+
+        ctx.kernel.netlink([links.make_bridge(self.bridge, self.gateway)])
+        index, prefix = ctx.kernel.link_index(self.bridge), int(self.subnet.partition("/")[2])
+        ctx.kernel.netlink([links.add_address(index, self.gateway, prefix)])
+        ctx.kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
+        if ctx.kernel.read(_FORWARDING).strip() == "0":  # writing resets settings of every device: ip-sysctl.rst
+            ctx.kernel.write(_FORWARDING, "1")
+
+    def _rules(self, ctx: Context) -> None:
+        joining = ruleset.add_network(self.table, self.bridge, self.subnet)
+        try:
+            ctx.kernel.nft(joining)
+        except FileNotFoundError:
+            ctx.kernel.nft(ruleset.create(self.table) + joining)
+
+    def undo(self, ctx: Context) -> None:
+        """Once nobody leases from it any more. The table goes with the last network."""
+        kernel = ctx.kernel
+        if kernel.listdir(f"{self.directory}/leases"):
+            return
+        networks, _, own = self.directory.rpartition("/")
+        alone = all(name == own for name in kernel.listdir(networks))
+        leaving = ruleset.delete_network(self.table, self.bridge, self.subnet)
+        with _concerning(self.bridge):
+            with suppress(FileNotFoundError):
+                kernel.nft(ruleset.delete(self.table) if alone else leaving)
+            self._delete_links(ctx)
+        kernel.rmtree(self.directory)
+
+    def _delete_links(self, ctx: Context) -> None:
+        """The bridge, and devices of containers whose namespace somebody else keeps alive."""
+        from pycore_network import links
+
+        try:
+            ctx.kernel.link_index(self.bridge)
+        except OSError:
+            return
+        ctx.kernel.netlink([links.delete_group(links.group_of(self.bridge))])
+
+    def explain(self) -> str:
+        return (
+            f"network {self.name}: bridge {self.bridge} with {self.gateway} in {self.subnet}, "
+            f"masquerade in nft table inet {self.table}, IPv4 forwarding on"
+        )
+
+
+@dataclass(frozen=True)
+class Lease(Operation):
+    """An address, for as long as the container exists. The file is the lease: it can be made only once."""
+
+    step = Step.LEASE
+    address: str
+    directory: str
+    container: str
+    """The id."""
+
+    @property
+    def _path(self) -> str:
+        return f"{self.directory}/leases/{self.address}"
+
+    def do(self, ctx: Context) -> None:
+        try:
+            ctx.kernel.create(self._path, self.container)
+        except FileExistsError:
+            if not self._ours(ctx):
+                raise Conflict(f"the address {self.address} is leased to another container") from None
+
+    def undo(self, ctx: Context) -> None:
+        if self._ours(ctx):
+            ctx.kernel.unlink(self._path)
+
+    def _ours(self, ctx: Context) -> bool:
+        try:
+            return ctx.kernel.read(self._path) == self.container
+        except FileNotFoundError:
+            return False
+
+    def explain(self) -> str:
+        return f"lease address {self.address}"
+
+
+@dataclass(frozen=True)
+class Link(Operation):
+    """A veth pair: ``eth0`` with address and default route in the container, its peer a port of the bridge."""
+
+    step = Step.LINK
+    device: str
+    """The peer's name on the host."""
+    bridge: str
+    address: str
+    prefix: int
+    gateway: str
+
+    def do(self, ctx: Context) -> None:
+        with _concerning(self.device):
+            try:
+                self._link(ctx)
+            except FileExistsError:
+                # An earlier process of the container had it, and the kernel takes a namespace down later than
+                # its last process ends.
+                self._delete(ctx)
+                self._link(ctx)
+
+    def _link(self, ctx: Context) -> None:
+        from threading import get_native_id
+
+        from pycore_network import links
+
+        inside = [
+            links.make_veth(self.address, self.device, links.group_of(self.bridge), get_native_id()),
+            links.loopback_up(),
+            links.add_address(links.ETH0_INDEX, self.address, self.prefix),
+            links.default_route(self.gateway),
+        ]
+        ctx.kernel.netlink(inside, ctx.pid)
+        ctx.kernel.netlink([links.join_bridge(self.device, ctx.kernel.link_index(self.bridge))])
+
+    def _delete(self, ctx: Context) -> None:
+        from pycore_network import links
+
+        try:
+            ctx.kernel.netlink([links.delete_link(self.device)])
+        except OSError as error:
+            import errno
+
+            if error.errno != errno.ENODEV:
+                raise
+
+    def undo(self, ctx: Context) -> None:
+        """Nothing: the pair goes with the namespace of the container, or, where that is kept alive, with the network.
+
+        To delete it here would cost 20 ms for each container, for what the kernel is doing anyway.
+        """
+
+    def explain(self) -> str:
+        return f"link veth {self.device} <-> eth0 in the container, {self.address}/{self.prefix} via {self.gateway}"
+
+
+@dataclass(frozen=True)
+class Publish(Operation):
+    """Ports of the host that lead to the container: an element of a map each.
+
+    A file for each port says whose it is; it can be made only once, so two containers never share one.
+    """
+
+    step = Step.PUBLISH
+    protocol: str
+    host_ip: str
+    host_port: int
+    address: str
+    port: int
+    count: int
+    directory: str
+    table: str
+    container: str
+    """The id."""
+    name: str
+    """``APP/NAME``."""
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.mkdir(self.directory)
+        for _, _, port in self._keys():
+            self._reserve(ctx, port)
+        targets = [(self.address, self.port + step) for step in range(self.count)]
+        with _concerning(f"port {self.host_port}/{self.protocol}"):
+            ctx.kernel.nft(ruleset.add_ports(self.table, self._keys(), targets, self.name))
+
+    def undo(self, ctx: Context) -> None:
+        ours = [key for key in self._keys() if self._holder(ctx, key[2])[0] == self.container]
+        if not ours:
+            return
+        with _concerning(f"port {self.host_port}/{self.protocol}"):
+            self._withdraw(ctx, ours)
+        for _, _, port in ours:
+            ctx.kernel.unlink(self._path(port))
+        with suppress(OSError):  # not empty: other ports are published
+            ctx.kernel.rmdir(self.directory)
+
+    def _withdraw(self, ctx: Context, keys: list[ruleset.Key]) -> None:
+        """All at once; one by one where some are gone already."""
+        try:
+            ctx.kernel.nft(ruleset.delete_ports(self.table, keys))
+        except FileNotFoundError:
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    ctx.kernel.nft(ruleset.delete_ports(self.table, [key]))
+
+    def _reserve(self, ctx: Context, port: int) -> None:
+        try:
+            ctx.kernel.create(self._path(port), f"{self.container} {self.name}")
+        except FileExistsError:
+            holder, name = self._holder(ctx, port)
+            if holder != self.container:
+                raise Conflict(f"port {port}/{self.protocol} of the host leads to {name} already") from None
+
+    def _holder(self, ctx: Context, port: int) -> tuple[str, str]:
+        """Id and name of the container that a port belongs to; empty where it is free."""
+        try:
+            identity, _, name = ctx.kernel.read(self._path(port)).partition(" ")
+        except FileNotFoundError:
+            return "", ""
+        return identity, name
+
+    def _keys(self) -> list[ruleset.Key]:
+        return [(self.protocol, self.host_ip, self.host_port + step) for step in range(self.count)]
+
+    def _path(self, port: int) -> str:
+        return f"{self.directory}/{self.protocol}-{self.host_ip}-{port}"
+
+    def explain(self) -> str:
+        host, inside = f"{self.host_ip}:{self.host_port}", f"{self.address}:{self.port}"
+        more = f" and the {self.count - 1} after it" if self.count > 1 else ""
+        return f"publish {host}/{self.protocol} -> {inside}{more}, in nft table inet {self.table}"
