@@ -10,11 +10,10 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from pycore.linux import libc, rmtree
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _PRIVATE = ("trusted.overlay.", "user.overlay.")
 """What overlayfs notes down for itself; it means nothing elsewhere."""
@@ -29,9 +28,8 @@ def copy(source: str, destination: str) -> None:
     """
     os.mkdir(destination, 0o700)
     try:
-        with _descriptor(os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as origin:
-            with _descriptor(os.open(destination, _DIRECTORY | os.O_CLOEXEC)) as target:
-                _Copy(origin, target).run()
+        with _opened(source) as origin, _opened(destination) as target:
+            _Copy(origin, target).run()
     except BaseException:
         rmtree.remove(destination)
         raise
@@ -89,15 +87,22 @@ class _Copy:
             self._linked.pop((info.st_dev, info.st_ino), None)
 
     @contextlib.contextmanager
-    def _both(self, path: str) -> Iterator[tuple[int, int]]:
+    def _both(self, path: str) -> Generator[tuple[int, int], None, None]:
         """The same directory in the original and in the copy."""
-        with _named(path), _descriptor(libc.openat2(self._origin, path, _DIRECTORY)) as old:
-            with _descriptor(libc.openat2(self._target, path, _DIRECTORY)) as new:
-                yield old, new
+        with _named(path), _opened(path, self._origin) as old, _opened(path, self._target) as new:
+            yield old, new
 
 
 @contextlib.contextmanager
-def _descriptor(fd: int) -> Iterator[int]:
+def _opened(path: str, root: int | None = None) -> Generator[int, None, None]:
+    """A directory; with ``root``, resolved by the kernel below that directory."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with _descriptor(os.open(path, flags) if root is None else libc.openat2(root, path, flags)) as fd:
+        yield fd
+
+
+@contextlib.contextmanager
+def _descriptor(fd: int) -> Generator[int, None, None]:
     try:
         yield fd
     finally:
@@ -105,7 +110,7 @@ def _descriptor(fd: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
+def _named(path: str) -> Generator[None, None, None]:
     """An error says which file of the source it met."""
     try:
         yield

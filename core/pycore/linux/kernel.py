@@ -136,7 +136,7 @@ class Kernel(Look):
                 libc.fsconfig(context, key, value)
             return libc.fsmount(context, attributes)
         except OSError as error:
-            raise OSError(error.errno, self._fs_message(context) or os.strerror(error.errno), fstype) from None
+            raise OSError(error.errno, self._fs_message(context) or os.strerror(error.errno or 0), fstype) from None
         finally:
             os.close(context)
 

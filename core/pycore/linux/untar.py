@@ -11,32 +11,14 @@ import contextlib
 import os
 import stat
 import tarfile
-import zlib
-from collections.abc import Iterator
-from typing import IO, Any, Protocol, cast
+from typing import IO
 
 from pycore.errors import PycoreError
-from pycore.linux import libc, rmtree
-
-MAX_BYTES = 64 << 30
-"""Of the archive when decompressed, and of the files in it with their holes: together with the next two, the
-measure that stops an archive which would fill any disk."""
-MAX_ENTRIES = 4_000_000
-MAX_HEADER = 1 << 20
-"""Bytes of headers in front of one entry. tarfile reads a header whole, however long it says it is."""
-MAX_GLOBAL = 64
-"""Keys of global headers, which tarfile keeps for all entries after them."""
+from pycore.linux import libc, rmtree, tarstream
 
 _CHUNK = 1 << 20
-_BLOCK = 512
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR = "SCHILY.xattr."
-
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def unpack(archive: str, destination: str) -> None:
@@ -68,140 +50,17 @@ def unpack(archive: str, destination: str) -> None:
 def _extract(archive: str, file: IO[bytes], root: int) -> None:
     """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
     try:
-        stream = _Stream(_decompressed(file))
         tree = _Tree(root)
-        for tar, member in _members(stream):
+        for tar, member in tarstream.members(file):
             tree.add(tar, member)
-    except _DAMAGED as error:
+    except tarstream.DAMAGED as error:
         raise PycoreError(f"{archive} is damaged, or not a tar file: {error or type(error).__name__}") from error
-    except _BeyondMeasure as error:
+    except tarstream.BeyondMeasure as error:
         raise PycoreError(f"{archive} is refused: {error}") from error
     except OSError as error:
         if error.errno is None:  # gzip and bz2 raise it for bad data
             raise PycoreError(f"{archive} is damaged: {error}") from error
         raise
-
-
-def _members(stream: _Stream) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The entries one by one, none of them kept; then the rest, whose checksum tells whether all was read right."""
-    stream.in_header = True
-    tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
-    count = 0
-    while (member := tar.next()) is not None:
-        stream.in_header = False
-        yield tar, member
-        tar.members.clear()
-        count += 1
-        if count > MAX_ENTRIES:
-            raise _BeyondMeasure(f"it has more than {MAX_ENTRIES} entries")
-        if len(tar.pax_headers) > MAX_GLOBAL:
-            raise _BeyondMeasure("its global headers are too long")
-        stream.in_header = True
-    if stream.last != bytes(_BLOCK):
-        raise tarfile.ReadError("no end mark after the last entry")
-    stream.in_header = False
-    while stream.read(_CHUNK):
-        pass
-
-
-class _BeyondMeasure(Exception):
-    """The archive is well-formed and too much."""
-
-
-class _Stream:
-    """The decompressed archive, forward only, with a limit to what headers and the whole may take.
-
-    As tarfile's file object it is asked to seek forward over what was not read, never back by a sound archive.
-    """
-
-    def __init__(self, source: _Readable) -> None:
-        self._source = source
-        self._position = 0
-        self._headers = 0
-        self._in_header = False
-        self.last = b""
-
-    @property
-    def in_header(self) -> bool:
-        """Whether what is read now is the headers of one entry."""
-        return self._in_header
-
-    @in_header.setter
-    def in_header(self, value: bool) -> None:
-        self._in_header, self._headers = value, 0
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        if whence != os.SEEK_SET or position < self._position:
-            raise tarfile.ReadError("an entry points back")
-        while self._position < position:
-            if not self._take(min(_CHUNK, position - self._position)):
-                raise tarfile.ReadError("unexpected end of data")
-        return self._position
-
-    def read(self, size: int) -> bytes:
-        if self._in_header:
-            self._headers += size
-            if self._headers > MAX_HEADER:
-                raise _BeyondMeasure("the header of an entry is too long")
-        self.last = self._take(size)
-        return self.last
-
-    def _take(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._position += len(data)
-        if self._position > MAX_BYTES:
-            raise _BeyondMeasure(f"it is larger than {MAX_BYTES >> 30} GiB when unpacked")
-        return data
-
-
-def _decompressed(file: IO[bytes]) -> _Readable:
-    """The reader that the first bytes ask for. Each module is imported only where it is needed."""
-    magic = file.read(6)
-    file.seek(0)
-    if magic.startswith(b"\x1f\x8b"):
-        import gzip
-
-        return gzip.GzipFile(fileobj=file)
-    if magic.startswith(b"BZh"):
-        import bz2
-
-        return bz2.BZ2File(file)
-    if magic.startswith(b"\xfd7zXZ"):
-        return _Xz(file)
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        return _zstd(file)
-    return file
-
-
-class _Xz:
-    """LZMAFile whose own error counts as damage."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        import lzma
-
-        self._error = lzma.LZMAError
-        self._file = lzma.LZMAFile(file)
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except self._error as error:
-            raise tarfile.ReadError(str(error)) from error
-
-
-def _zstd(file: IO[bytes]) -> _Readable:
-    import importlib
-
-    try:
-        module: Any = importlib.import_module("compression.zstd")
-    except ImportError:
-        raise PycoreError(
-            f"{file.name}: this Python does not read zstd (3.14 does)", hint=f"zstd -d {file.name}"
-        ) from None
-    return cast(_Readable, module.ZstdFile(file))
 
 
 class _Tree:
@@ -215,8 +74,8 @@ class _Tree:
         """Make one entry. Raises OSError with the entry's name, ValueError for a name that cannot be meant."""
         path = _path(member.name)
         self._bytes += member.size if member.isreg() else 0
-        if self._bytes > MAX_BYTES:
-            raise _BeyondMeasure(f"its files are larger than {MAX_BYTES >> 30} GiB together")
+        if self._bytes > tarstream.MAX_BYTES:
+            raise tarstream.BeyondMeasure(f"its files are larger than {tarstream.MAX_BYTES >> 30} GiB together")
         try:
             if not path:
                 _own(self._root, member)
@@ -320,7 +179,7 @@ def _directory(member: tarfile.TarInfo, parent: int, name: str) -> None:
 
 def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
     source = tar.extractfile(member)
-    assert source is not None  # noqa: S101 - tarfile: None only for what is not a regular file
+    assert source is not None, "None only for what is not a regular file"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=parent)
     try:
