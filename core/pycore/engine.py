@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pycore.errors import Conflict, NotFound, PycoreError
+from pycore.errors import Conflict, NotFound
 from pycore.execute import Executor, Timing
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
-from pycore.lifecycle import Lifecycle, noted
+from pycore.lifecycle import Lifecycle, Live, exit_code, noted
 from pycore.linux.kernel import Kernel
 from pycore.load import load_file, load_text
 from pycore.logs import Chunk, log_dir, read_log
@@ -45,11 +45,6 @@ _DONE = {
     Kind.RECREATE: "recreated",
     Kind.REMOVE: "removed",
 }
-
-
-def exit_code(status: int | None) -> int | None:
-    """An exit status as a shell says it: 128 + n for signal n."""
-    return status if status is None or status >= 0 else 128 - status
 
 
 class Engine:
@@ -278,11 +273,11 @@ class Engine:
             self.state.forget_app(name)
             return [record.full_name for record in records]
 
-    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False) -> ContainerRecord:
+    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
-        ``stdio`` are the program's own streams; without them its output is kept as a log. Raises Conflict
-        where the name is taken.
+        ``stdio`` are the program's own streams; without them its output is kept as a log. What is returned can
+        be waited for also when the container has been removed by then. Raises Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
@@ -320,7 +315,8 @@ class Engine:
         life = self.open()
         record = self.find(name)
         with self._apps[record.app]:
-            return life.start_again(record)
+            life.start_again(record)
+        return life.current(record)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> ContainerRecord:
         """Send a signal to a container's first process. Raises NotFound, Conflict where it does not run."""
@@ -335,16 +331,14 @@ class Engine:
     def wait(self, name: str, timeout: float | None = None) -> int | None:
         """A container's exit status once it has ended, 128 + n for signal n, None where nobody can know.
 
-        Raises PycoreError when it still runs after ``timeout`` seconds.
+        Raises TimeoutError when it still runs after ``timeout`` seconds.
         """
         life = self.open()
         record = self.find(name)
         live = life.live.get(record.id)
         if live is None:
             return exit_code(life.current(record).exit_status)
-        if not live.settled.wait(timeout):
-            raise PycoreError(f"{record.full_name} still runs after {timeout:g} s")
-        return exit_code(live.status)
+        return live.wait(timeout)
 
     def remove(self, name: str) -> None:
         """Remove a container that has stopped, and its app when nothing else is in it. Raises Conflict."""

@@ -8,7 +8,7 @@ they may look at is the spec and :class:`Host`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,12 @@ class Hooks:
 
         Pure: nothing of the host is looked at. Paths start at the top of the file.
         """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_run(self, source: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
+        """Named tables that a spec of ``pycore run`` needs beside its one container (``name``), which has been made
+        from the flags: ``{"volume": {"data": {}}}``. Called before the spec is read, only for ``pycore run``."""
         raise NotImplementedError
 
     @hookspec

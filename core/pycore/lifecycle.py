@@ -57,6 +57,17 @@ class Live:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the record is changed, after the start is decided."""
 
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit status as a shell says it, None where nobody can know. Raises TimeoutError."""
+        if not self.settled.wait(timeout):
+            raise TimeoutError(f"{self.record.full_name} still runs after {timeout} s")
+        return exit_code(self.status)
+
+
+def exit_code(status: int | None) -> int | None:
+    """An exit status as a shell says it: 128 + n for signal n."""
+    return status if status is None or status >= 0 else 128 - status
+
 
 class Lifecycle:
     """The containers of one run dir, each on its way."""
@@ -138,7 +149,7 @@ class Lifecycle:
 
     def start(
         self, record: ContainerRecord, container: Container, description: Description, stdio: Stdio | None = None
-    ) -> ContainerRecord:
+    ) -> Live:
         """Clone, attach, exec. On failure what was attached is undone and the container is as before."""
         self.state.clear_exit(record.id)
         record = self.state.write(replace(record, attached=_records(description.attach), exit_status=None))
@@ -162,7 +173,7 @@ class Lifecycle:
             live.settled.wait(KILL_WAIT)
             raise
         live.decided.set()
-        return live.record
+        return live
 
     def _attach(self, live: Live, starting: Starting, description: Description) -> None:
         ctx = self._context(live.record)
@@ -175,17 +186,17 @@ class Lifecycle:
         starting.go()
         self.executor.note(live.record.full_name, "exec", lambda: "enter, confine, exec", began)
 
-    def start_again(self, record: ContainerRecord) -> ContainerRecord:
-        """Start a container that has stopped, as it was made. Raises StartError."""
+    def start_again(self, record: ContainerRecord) -> None:
+        """Start a container that has stopped, as it was made; one that runs is left alone. Raises StartError."""
         record = self.current(record)
         if record.id in self.live:
-            return record
+            return
         container = self.container(record)
         host = self.host()
         description = describe(self.plugins, container, host)
         if host.problems:
             raise StartError(f"{record.full_name}: " + "; ".join(problem.message for problem in host.problems))
-        return self.start(record, container, description)
+        self.start(record, container, description)
 
     # -- ends --------------------------------------------------------------------------------------------
 

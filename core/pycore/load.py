@@ -176,16 +176,14 @@ def _resolve(tree: Tree, environment: Mapping[str, str]) -> tuple[Tree, list[tup
         elif isinstance(value, dict | list) and len(path) >= MAX_DEPTH:
             problems.append((Problem(path, _TOO_DEEP), ""))
         elif isinstance(value, dict):
-            table: Tree = value
-            return {key: walk(each, (*path, key)) for key, each in table.items()}
+            return {key: walk(each, (*path, key)) for key, each in cast("dict[str, object]", value).items()}
         elif isinstance(value, list):
-            items: list[Any] = value
-            return [walk(each, (*path, index)) for index, each in enumerate(items)]
+            return [walk(each, (*path, index)) for index, each in enumerate(cast("list[object]", value))]
         else:
             complaint = _unfit(value)
             if complaint:
                 problems.append((Problem(path, complaint), ""))
-        return cast(Any, value)
+        return cast("object", value)
 
     return walk(tree, ()), problems[:MAX_PROBLEMS]
 

@@ -64,6 +64,16 @@ class Plugins:
         """Names of the loaded plugins, sorted."""
         return sorted(name for name, _ in self.manager.list_name_plugin())
 
+    def listing(self) -> list[dict[str, str]]:
+        """Plugins for people: name, what each is or owns, the distribution it came from."""
+        rows: list[dict[str, str]] = []
+        for name in self.names():
+            driver = self._driver_of.get(name)
+            tables = sorted({f"[{owner.section.table}]" for owner in self.owners if owner.plugin == name})
+            what = f"{driver.area} driver {driver.name}" if driver else ", ".join(tables)
+            rows.append({"plugin": name, "what": what, "distribution": self.distributions.get(name, "")})
+        return rows
+
     def areas(self) -> list[str]:
         """The areas that have drivers, sorted."""
         return sorted(self.drivers)
@@ -103,6 +113,15 @@ class Plugins:
             for found in self._guard(name, "pycore_validate", f"app {app.name}", caller, app=app):
                 problems += found
         return problems
+
+    def run_tables(self, source: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
+        """The named tables that the spec of a ``pycore run`` needs beside its container."""
+        merged: dict[str, dict[str, Any]] = {}
+        for plugin, caller in self._callers("pycore_run"):
+            for found in self._guard(plugin, "pycore_run", name, caller, source=source, name=name):
+                for table, entries in found.items():
+                    merged.setdefault(table, {}).update(entries)
+        return merged
 
     def describe(self, phase: Phase, container: Container, host: Host) -> tuple[Operation, ...]:
         """A phase's operations in the order of their steps, equal steps in the order of plugin names."""

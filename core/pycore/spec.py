@@ -35,13 +35,25 @@ class Change(IntEnum):
     """The container is replaced by a new one."""
 
 
-def setting(default: Any = ..., *, doc: str, change: Change = Change.RECREATE, example: Any = None) -> Any:
-    """Declare a field of a Section. ``doc`` is one or two sentences for the reference page."""
+def setting(
+    default: Any = ...,
+    *,
+    doc: str,
+    change: Change = Change.RECREATE,
+    example: Any = None,
+    flags: tuple[str, ...] = (),
+) -> Any:
+    """Declare a field of a Section.
+
+    ``doc`` is one or two sentences for the reference page. ``flags`` are what ``pycore run`` calls it
+    (``("-p", "--publish")``): given several times for an array, as KEY=VALUE for a table, without a value
+    for a bool.
+    """
     return pydantic.Field(
         default,
         description=doc,
         examples=None if example is None else [example],
-        json_schema_extra={"x-pycore-change": change.name.lower()},
+        json_schema_extra={"x-pycore-change": change.name.lower(), "x-pycore-flags": list(flags)},
         validate_default=False,
     )
 
@@ -64,6 +76,13 @@ class Section(pydantic.BaseModel):
         extra = cls.model_fields[name].json_schema_extra
         word = extra.get("x-pycore-change", "recreate") if isinstance(extra, dict) else "recreate"
         return Change[str(word).upper()]
+
+    @classmethod
+    def flags_of(cls, name: str) -> tuple[str, ...]:
+        """What ``pycore run`` calls a field; empty where it cannot be given there."""
+        extra = cls.model_fields[name].json_schema_extra
+        flags = extra.get("x-pycore-flags", []) if isinstance(extra, dict) else []
+        return tuple(str(flag) for flag in cast(list[Any], flags))
 
 
 def _tuple(value: Any) -> Any:
@@ -193,13 +212,19 @@ class Process(Section):
         doc="Variables for the program. Nothing of the host's environment is passed on but what is named here.",
         change=Change.RESTART,
         example={"TZ": "UTC"},
+        flags=("-e", "--env"),
     )
     working_dir: InsidePath = setting(
-        "/", doc="The directory in which the program starts; made if it is missing.", change=Change.RESTART
+        "/",
+        doc="The directory in which the program starts; made if it is missing.",
+        change=Change.RESTART,
+        flags=("-w", "--workdir"),
     )
     stop_signal: SignalName = setting("SIGTERM", doc="The signal that asks the program to end.", change=Change.LIVE)
     stop_grace_period: Duration = setting("10s", doc="How long it may take before SIGKILL.", change=Change.LIVE)
-    labels: dict[Text, Text] = setting({}, doc="Words for people and tools.", change=Change.LIVE)
+    labels: dict[Text, Text] = setting(
+        {}, doc="Words for people and tools.", change=Change.LIVE, flags=("-l", "--label")
+    )
 
 
 S = TypeVar("S", bound=Section)

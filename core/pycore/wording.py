@@ -117,7 +117,7 @@ def _real_path(detail: ErrorDetails, values: Mapping[str, Any]) -> tuple[Path, b
     for part in detail["loc"]:
         if isinstance(value, Mapping) and part in value:
             value = cast(Mapping[str, Any], value)[str(part)]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(items := cast("list[Any]", value)):
+        elif isinstance(value, list) and isinstance(part, int) and part < len(items := cast("list[object]", value)):
             value = items[part]
         else:
             continue

@@ -1,0 +1,191 @@
+"""``pycore run``: flags in, a spec out. The flags are those that the installed plugins' fields declare.
+
+A flag is a field of a section by another name, so a third party's field has its flag like our own, and
+``--print-toml`` shows the very spec that is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pycore.errors import UsageError
+from pycore.plugins import Plugins
+from pycore.spec import Section
+
+Form = Literal["text", "number", "integer", "switch", "list", "table"]
+
+_ADJECTIVES = ("bold", "brisk", "calm", "clear", "deft", "eager", "fair", "keen", "lucid", "neat", "quick", "wise")
+_NOUNS = ("badger", "crane", "falcon", "finch", "heron", "ibex", "lynx", "marten", "otter", "raven", "stoat", "wren")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field that may be given on the command line."""
+
+    names: tuple[str, ...]
+    section: type[Section]
+    field: str
+    form: Form
+
+    @property
+    def key(self) -> str:
+        """Where its value is kept in the parsed arguments."""
+        return f"{self.section.table}:{self.field}"
+
+    @property
+    def table(self) -> str:
+        """The container's sub-table: ``network``, or an empty string for the container's own table."""
+        return self.section.table.partition("container.*")[2].lstrip(".")
+
+
+def flags(plugins: Plugins) -> list[Flag]:
+    """All flags of the installed plugins. The first to claim a name has it."""
+    found: list[Flag] = []
+    seen: set[str] = set()
+    for owner in plugins.owners:
+        if not owner.section.table.startswith("container.*"):
+            continue
+        for name, info in owner.section.model_fields.items():
+            names = tuple(flag for flag in owner.section.flags_of(name) if flag not in seen)
+            if names:
+                seen.update(names)
+                found.append(Flag(names, owner.section, name, _form(info.annotation)))
+    return found
+
+
+def _form(annotation: Any) -> Form:
+    """How a field's type is written on a command line."""
+    if isinstance(annotation, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
+        annotation = annotation.__value__
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _form(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return _form(next(each for each in typing.get_args(annotation) if each is not type(None)))
+    if origin is tuple:
+        return "list"
+    if origin is dict:
+        return "table"
+    forms: dict[Any, Form] = {bool: "switch", int: "integer", float: "number"}
+    return forms.get(annotation, "text")
+
+
+def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
+    """Everything that ``run`` takes."""
+    parser.add_argument("-d", "--detach", action="store_true", help="run in the background, print the name")
+    parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input on to the program")
+    parser.add_argument("--rm", action="store_true", help="remove the container when it has ended")
+    parser.add_argument("--name", help="the container's name; made up if it is left out")
+    parser.add_argument("--print-toml", action="store_true", help="print the spec, and run nothing")
+    for area in plugins.areas():
+        choices = sorted(plugins.drivers[area])
+        parser.add_argument(f"--{area}", metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}")
+    for flag in flags(plugins):
+        _add_flag(parser, flag)
+    parser.add_argument("image", metavar="IMAGE", help="host, or the path of a directory or a tar file")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the program and its arguments")
+
+
+def _add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
+    doc = (flag.section.model_fields[flag.field].description or "").replace("%", "%%")
+    text = doc.partition(". ")[0].rstrip(".")
+    metavar = flag.field.upper()
+    if flag.form == "switch":
+        # --no-X where the field is on by default would be a second syntax: BooleanOptionalAction gives both.
+        parser.add_argument(*flag.names, dest=flag.key, action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif flag.form in ("list", "table"):
+        metavar = "KEY=VALUE" if flag.form == "table" else metavar
+        parser.add_argument(*flag.names, dest=flag.key, action="append", metavar=metavar, help=text)
+    else:
+        kind: Any = {"integer": int, "number": float}.get(flag.form, str)
+        parser.add_argument(*flag.names, dest=flag.key, type=kind, metavar=metavar, help=text)
+
+
+def spec(arguments: argparse.Namespace, plugins: Plugins, environment: Mapping[str, str]) -> str:
+    """The spec, as TOML, that the flags describe. Raises UsageError."""
+    name = arguments.name or _made_up()
+    container: dict[str, Any] = {"image": arguments.image}
+    if arguments.command:
+        container["command"] = arguments.command
+    for area in plugins.areas():
+        chosen = getattr(arguments, area)
+        if chosen:
+            container.setdefault(area, {})["driver"] = chosen
+    for flag in flags(plugins):
+        value = getattr(arguments, flag.key, None)
+        if value is not None:
+            table = container.setdefault(flag.table, {}) if flag.table else container
+            table[flag.field] = _pairs(value, environment, flag) if flag.form == "table" else value
+    source: dict[str, Any] = {"name": name, "container": {name: container}}
+    source |= plugins.run_tables(source, name)
+    return to_toml(source)
+
+
+def _made_up() -> str:
+    return f"{random.choice(_ADJECTIVES)}-{random.choice(_NOUNS)}-{random.randrange(1000):03}"
+
+
+def _pairs(words: list[str], environment: Mapping[str, str], flag: Flag) -> dict[str, str]:
+    """KEY=VALUE words as a table; a bare KEY takes its value from the caller's environment, as in Docker."""
+    table: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key:
+            raise UsageError(f"{flag.names[-1]}: {word!r} is not KEY=VALUE")
+        if equals:
+            table[key] = value
+        elif key in environment:
+            table[key] = environment[key]
+    return table
+
+
+def to_toml(source: Mapping[str, Any]) -> str:
+    """Plain values as TOML text, with ``$`` doubled so that nothing is taken for a variable."""
+    return "\n".join(_table_text(source, ())) + "\n"
+
+
+def _table_text(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    inner = {key: value for key, value in table.items() if isinstance(value, dict) and _is_table(path, key)}
+    if path and (len(inner) < len(table) or not inner):
+        yield f"\n[{'.'.join(map(_key, path))}]"
+    for key, value in table.items():
+        if key not in inner:
+            yield f"{_key(key)} = {_value(value)}"
+    for key, value in inner.items():
+        yield from _table_text(value, (*path, key))
+
+
+def _is_table(path: tuple[str, ...], key: str) -> bool:
+    """Named tables and a container's areas get a header of their own; what is below them is written inline."""
+    return len(path) < 2 or (len(path) == 2 and path[0] == "container" and key not in ("environment", "labels"))
+
+
+def _key(key: str) -> str:
+    bare = key and all(char.isascii() and (char.isalnum() or char in "_-") for char in key)
+    return key if bare else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value.replace("$", "$$"))
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
+        )
+    return str(value)
+
+
+def _text(text: str) -> str:
+    """A basic string; JSON's escapes are TOML's, but for DEL, which TOML wants escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

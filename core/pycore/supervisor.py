@@ -1,0 +1,228 @@
+"""The resident: an engine behind a socket. It ends when it has nothing to look after.
+
+The first command that needs it starts it; ``pycore supervise`` runs it in the foreground, for systemd.
+A client sends its words, its environment and its standard streams; the verb runs here and writes straight
+to the client's descriptors. What goes back is the exit status alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pycore.client import REQUEST_VERSION, SOCKET_FILE
+
+if TYPE_CHECKING:
+    from pycore.engine import Engine
+
+LINGER = 10.0
+"""Seconds without a container and without a client after which the supervisor ends."""
+MAX_REQUEST = 16 << 20
+_LISTENER = 3
+
+
+def start_supervisor(run_dir: str, data_dir: str) -> None:
+    """Start a supervisor in the background, unless somebody else just did. Raises OSError.
+
+    The socket is bound and listens before the new process starts, so whoever connects is served once it is
+    up: nobody has to try again and again.
+    """
+    os.makedirs(run_dir, 0o711, exist_ok=True)
+    lock = os.open(f"{run_dir}/starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers(run_dir):
+            listener = listen(run_dir)
+            _spawn(listener, run_dir, data_dir)
+            listener.close()
+    finally:
+        os.close(lock)
+
+
+def _answers(run_dir: str) -> bool:
+    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(f"/proc/self/fd/{directory}/{SOCKET_FILE}")
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
+
+
+def listen(run_dir: str) -> socket.socket:
+    """The socket of a run dir, for root alone."""
+    path = f"{run_dir}/{SOCKET_FILE}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    old_mask = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{SOCKET_FILE}")
+    finally:
+        os.umask(old_mask)
+        os.close(directory)
+    listener.listen(128)
+    return listener
+
+
+def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
+    code = f"import sys; sys.path[:] = {sys.path!r}; from pycore.supervisor import main; main()"
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    log = os.open(f"{run_dir}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    held = os.dup(listener.fileno())
+    moved = [held]
+    while moved[-1] <= _LISTENER:
+        moved.append(os.dup(held))
+    try:
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", code, run_dir, data_dir],
+            {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, null, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+                (os.POSIX_SPAWN_DUP2, moved[-1], _LISTENER),
+            ],
+            setsid=True,
+        )
+    finally:
+        for fd in (null, log, *moved):
+            os.close(fd)
+
+
+def main() -> None:
+    """Entered by a fresh interpreter: descriptor 3 listens, argv[1] is the run dir, argv[2] the data dir."""
+    os.set_inheritable(_LISTENER, False)
+    os.chdir("/")
+    os.umask(0o022)
+    serve(socket.socket(fileno=_LISTENER), Path(sys.argv[1]), Path(sys.argv[2]), LINGER)
+
+
+@dataclass
+class Request:
+    """What a client asks for."""
+
+    version: str
+    data_dir: str
+    directory: Path
+    words: list[str]
+    environment: dict[str, str]
+    stdio: tuple[int, int, int]
+
+
+def serve(listener: socket.socket, run_dir: Path, data_dir: Path, linger: float | None) -> None:
+    """Serve clients until there is nothing to look after for ``linger`` seconds; None means until SIGTERM."""
+    from pycore.engine import Engine
+
+    server = Server(listener, Engine(run_dir, data_dir), linger)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.end())
+    server.run()
+
+
+class Server:
+    """The accept loop; a thread per client."""
+
+    def __init__(self, listener: socket.socket, engine: Engine, linger: float | None) -> None:
+        self.listener, self.engine, self.linger = listener, engine, linger
+        self.clients = 0
+        self._count = threading.Lock()
+        self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def end(self) -> None:
+        """Stop serving; containers run on. May be called by a signal handler."""
+        os.write(self._woken, b"x")
+
+    def run(self) -> None:
+        """Accept until the end."""
+        idle_since = time.monotonic()
+        while True:
+            descriptors = (self.listener.fileno(), self._wake)
+            ready, _, _ = select.select(descriptors, (), (), self._patience(idle_since))
+            if self._wake in ready:
+                break
+            if descriptors[0] in ready:
+                connection, _ = self.listener.accept()
+                self._add(1)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            if self.clients or self.engine.running():
+                idle_since = time.monotonic()
+            elif self.linger is not None and time.monotonic() - idle_since >= self.linger:
+                break
+        self.engine.close()
+
+    def _patience(self, idle_since: float) -> float | None:
+        if self.linger is None:
+            return None
+        if self.clients or self.engine.running():
+            return self.linger
+        return max(0.0, idle_since + self.linger - time.monotonic())
+
+    def _add(self, number: int) -> None:
+        with self._count:
+            self.clients += number
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                request = receive(connection)
+                if request:
+                    self._answer(connection, request)
+        except OSError:
+            pass  # the client is gone
+        finally:
+            self._add(-1)
+
+    def _answer(self, connection: socket.socket, request: Request) -> None:
+        from pycore.cli import Session, perform
+
+        session = Session(self.engine, request.directory, request.environment, request.stdio, connection)
+        try:
+            refused = self._refusal(request)
+            if refused:
+                session.err(f"pycore: {refused}\n")
+            status = 1 if refused else perform(session, request.words)
+        finally:
+            for fd in request.stdio:
+                os.close(fd)
+        connection.sendall(status.to_bytes(4, "big"))
+
+    def _refusal(self, request: Request) -> str:
+        if request.version != REQUEST_VERSION:
+            return "the supervisor that runs is of another version"
+        if request.data_dir != str(self.engine.data_dir):
+            return f"the supervisor of {self.engine.run_dir} keeps its data in {self.engine.data_dir}"
+        return ""
+
+
+def receive(connection: socket.socket) -> Request | None:
+    """Read a client's request with its three descriptors; None where it is not one."""
+    data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    if len(fds) != 3 or len(data) < 4:
+        for fd in fds:
+            os.close(fd)
+        return None
+    size, body = int.from_bytes(data[:4], "big"), bytearray(data[4:])
+    while len(body) < size <= MAX_REQUEST:
+        more = connection.recv(size - len(body))
+        if not more:
+            break
+        body += more
+    version, data_dir, directory, count, *rest = body.decode("utf-8", "surrogateescape").split("\0")
+    words, variables = rest[: int(count)], rest[int(count) :]
+    environment = dict(variable.partition("=")[::2] for variable in variables)
+    return Request(version, data_dir, Path(directory), words, environment, (fds[0], fds[1], fds[2]))

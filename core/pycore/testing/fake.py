@@ -1,0 +1,525 @@
+"""A host in memory: every method of the kernel, none of its effects.
+
+Nothing reaches the real host, but for descriptors of /dev/null that stand for mounts. A call that would
+change the host can be made to fail, and :meth:`FakeKernel.snapshot` compares before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from pycore.linux.kernel import MAX_FILE, Kernel
+from pycore.testing.files import Files, Node, fail
+from pycore.testing.links import HOST, Links
+from pycore.testing.nft import Nft
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CGROUPS = "/sys/fs/cgroup"
+_CONTROLLERS = "cpuset cpu io memory hugetlb pids"
+_CONTROL_FILES = {
+    "cgroup.procs": "",
+    "cgroup.subtree_control": "",
+    "cgroup.controllers": _CONTROLLERS,
+    "cgroup.kill": "",
+    "cgroup.freeze": "0",
+    "cgroup.events": "populated 0\nfrozen 0\n",
+    "memory.max": "max",
+    "memory.high": "max",
+    "memory.low": "0",
+    "memory.swap.max": "max",
+    "memory.oom.group": "0",
+    "memory.current": "0",
+    "cpu.max": "max 100000",
+    "cpu.weight": "100",
+    "cpu.stat": "usage_usec 0\n",
+    "cpuset.cpus": "",
+    "cpuset.mems": "",
+    "io.max": "",
+    "io.weight": "default 100",
+    "pids.max": "max",
+    "pids.current": "0",
+}
+
+_FILES: Mapping[str, str] = {
+    "/dev/null": "",
+    "/dev/zero": "",
+    "/dev/full": "",
+    "/dev/random": "",
+    "/dev/urandom": "",
+    "/dev/tty": "",
+    "/etc/group": "root:x:0:\n",
+    "/etc/hostname": "fake\n",
+    "/etc/hosts": "127.0.0.1 localhost\n",
+    "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "/etc/resolv.conf": "nameserver 192.0.2.53\n",
+    "/proc/filesystems": "nodev\toverlay\n\text4\n",
+    "/proc/self/limits": "",
+    "/proc/sys/kernel/cap_last_cap": "40\n",
+    "/proc/sys/kernel/hostname": "fake\n",
+    "/proc/sys/net/ipv4/ip_forward": "0\n",
+    "/proc/sys/user/max_user_namespaces": "15000\n",
+    **{f"{CGROUPS}/{name}": text for name, text in _CONTROL_FILES.items()},
+}
+_DIRECTORIES = (
+    "/bin", "/home", "/proc/sys/net/ipv4/conf", "/root", "/run", "/sys/class/net", "/sys/firmware", "/tmp", "/usr/bin",
+    "/var/lib", "/var/tmp",
+)  # fmt: skip
+_MOUNTS = (("/", "ext4"), ("/proc", "proc"), ("/sys", "sysfs"), (CGROUPS, "cgroup2"), ("/dev", "devtmpfs"), ("/run", "tmpfs"))
+_PROCESS_FILES = ("uid_map", "gid_map", "setgroups", "comm", "cgroup", "oom_score_adj")
+_LINK_FILES = ("route_localnet", "forwarding", "rp_filter", "arp_notify", "accept_local", "proxy_arp")
+_ALL_CAPABILITIES = (1 << 41) - 1
+
+
+def _act(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that changes the host: noted in :attr:`FakeKernel.calls`, and a place where a fault can be."""
+
+    @wraps(method)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        kernel = arguments[0]
+        assert isinstance(kernel, FakeKernel)
+        kernel.faults.check(f"{method.__name__}({', '.join(repr(each) for each in arguments[1:])})")
+        return method(*arguments, **keywords)
+
+    return call
+
+
+@dataclass
+class Faults:
+    """What was called, and which call is to fail."""
+
+    calls: list[str] = field(default_factory=list[str])
+    at: int = 0
+    error: OSError | None = None
+
+    def check(self, call: str) -> None:
+        self.calls.append(call)
+        if self.error and len(self.calls) == self.at:
+            raise self.error
+
+
+@dataclass
+class Mount:
+    """A mount behind a descriptor, or in its place."""
+
+    fstype: str
+    source: str = ""
+    options: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"])
+    attributes: int = 0
+    target: str = ""
+
+
+@dataclass
+class Process:
+    """A process, and what it made of itself."""
+
+    pid: int
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """By the method that set it: ``settings["set_hostname"] == ("web",)``."""
+
+
+class FakeKernel(Kernel):
+    """The kernel of a host that exists only here: root on an ext4 file system, cgroup v2, no network but ``lo``.
+
+    ``files`` are added to it, or taken away where the text is None; a path that ends in a slash is a directory.
+    """
+
+    def __init__(self, files: Mapping[str, str | None] | None = None) -> None:
+        self.files = Files()
+        self.network = Links()
+        self.nftables = Nft()
+        self.faults = Faults()
+        self.processes: dict[int, Process] = {}
+        self.listening: dict[str, dict[tuple[str, int], str]] = {"tcp": {}, "udp": {}}
+        """Protocol to (address in the kernel's hex, port) to the process that holds it."""
+        self.host_routes: list[tuple[int, int]] = []
+        self.descriptors: dict[int, Mount] = {}
+        self.mounted: list[Mount] = []
+        """What was put in its place, in order; a child's are its own."""
+        self.root: Mount | None = None
+        self.me = Process(1)
+        for path in _DIRECTORIES:
+            self.files.make_directories(path)
+        for path, text in {**_FILES, **(files or {})}.items():
+            self.add_file(path, text)
+
+    def add_file(self, path: str, text: str | None) -> None:
+        """Put a file on the host (or a directory, with a slash at its end), or with None take it away."""
+        if text is None:
+            self.files.remove_tree(path)
+        elif path.endswith("/"):
+            self.files.make_directories(path.rstrip("/"))
+        else:
+            self.files.make_directories(posixpath.dirname(path))
+            self.files.put(path, Node("file", text.encode()))
+
+    # -- for tests ---------------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> list[str]:
+        """Every call that would have changed a host, in order."""
+        return self.faults.calls
+
+    def fail_at(self, count: int, error: OSError | None = None) -> None:
+        """Let the call fail that is ``count`` calls from now, once: 1 is the next. 0 takes that back."""
+        self.faults.at = len(self.calls) + count
+        self.faults.error = (error or OSError(errno.EIO, "a fault that the test asked for")) if count else None
+
+    def snapshot(self, *but: str) -> dict[str, object]:
+        """All that the host keeps, to be compared; paths that begin with one of ``but`` left out."""
+        found: dict[str, object] = {
+            f"file {path}": node
+            for path, node in self.files.nodes.items()
+            if not path.startswith(but) and not _of_process(path)
+        }
+        found |= self.network.snapshot()
+        found |= {f"nft {name}": dict(sets) for name, sets in self.nftables.tables.items()}
+        found |= {f"process {pid}": True for pid in self.processes}
+        return found
+
+    def add_process(self, pid: int) -> FakeKernel:
+        """A process in namespaces of its own; returns the kernel as it sees it.
+
+        It shares the host's control groups, network and processes; files and mounts that it makes are its own.
+        """
+        self.processes[pid] = process = Process(pid)
+        self.network.open(pid)
+        for name in _PROCESS_FILES:
+            self.add_file(f"/proc/{pid}/{name}", "")
+        child = FakeKernel.__new__(FakeKernel)
+        child.__dict__.update(self.__dict__)
+        child.files, child.mounted, child.descriptors, child.me = self.files.copy(), [], {}, process
+        child.me.settings["host"] = self
+        return child
+
+    def end_process(self, pid: int) -> None:
+        """The process ends, and what lives only as long as it."""
+        self.processes.pop(pid, None)
+        self.network.close(pid)
+        self.files.remove_tree(f"/proc/{pid}")
+        for path, node in list(self.files.nodes.items()):
+            if path.startswith(CGROUPS) and path.endswith("/cgroup.procs"):
+                left = [each for each in node.content.decode().split() if each != str(pid)]
+                self.files.write(path, "".join(f"{each}\n" for each in left).encode())
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    def read(self, path: str, limit: int = 1 << 20) -> str:
+        return self.files.get(path, "file").content[:limit].decode("utf-8", "replace")
+
+    def read_bytes(self, path: str) -> bytes:
+        return self.files.get(path, "file").content
+
+    def exists(self, path: str) -> bool:
+        return self.files.find(path) is not None
+
+    def is_dir(self, path: str) -> bool:
+        node = self.files.find(path)
+        return node is not None and node.kind == "directory"
+
+    def is_writable(self, path: str) -> bool:
+        return self.exists(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self.links() if path == "/sys/class/net" else self.files.names(path)
+
+    def real(self, path: str) -> str:
+        return self.files.real(path)
+
+    def stamp(self, path: str) -> str:
+        node = self.files.get(path)
+        return f"{len(node.content):x}-{node.version:x}"
+
+    def link_text(self, path: str) -> str:
+        node = self.files.nodes.get(posixpath.normpath(path))
+        return node.content.decode() if node and node.kind == "link" else ""
+
+    def mounts(self) -> list[tuple[str, str]]:
+        return [*_MOUNTS, *((mount.target, mount.fstype) for mount in self.mounted)]
+
+    def filesystem(self, path: str) -> str:
+        place = self.real(path)
+        fits = [(point, kind) for point, kind in self.mounts() if f"{place}/".startswith(f"{point.rstrip('/')}/")]
+        return max(fits, key=lambda fit: len(fit[0]))[1]
+
+    def euid(self) -> int:
+        return int(self.me.settings.get("set_user", (0,))[0])
+
+    def capabilities(self) -> int:
+        return _ALL_CAPABILITIES
+
+    def links(self) -> list[str]:
+        return sorted(self.network.namespaces[HOST].links)
+
+    def routes(self) -> list[tuple[int, int]]:
+        return list(self.host_routes)
+
+    def listeners(self, protocol: str) -> set[tuple[str, int]]:
+        return set(self.listening[protocol])
+
+    def listener_owner(self, protocol: str, port: int) -> str:
+        return next((owner for (_, held), owner in self.listening[protocol].items() if held == port), "")
+
+    # -- files of the host -------------------------------------------------------------------------------
+
+    @_act
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        new = not self.exists(path)
+        self.files.make_directories(path, mode)
+        if new and path.startswith(f"{CGROUPS}/"):
+            for name, text in _CONTROL_FILES.items():
+                self.files.add(f"{path}/{name}", Node("file", text.encode()))
+
+    @_act
+    def write(self, path: str, text: str) -> None:
+        head, _, name = path.rpartition("/")
+        if name == "cgroup.procs":
+            self._join(path, int(text) or self.me.pid)
+        elif name == "cgroup.subtree_control":
+            self._turn_controllers(path, text.split())
+        elif head.startswith("/proc/sys/net/ipv4/conf/") and name in _LINK_FILES:
+            if posixpath.basename(head) not in (*self.links(), "all", "default"):
+                raise fail(errno.ENOENT, path)
+        else:
+            self.files.write(path, text.encode())
+
+    def _join(self, path: str, pid: int) -> None:
+        """Processes are in a control group of the host, whoever moves them."""
+        host: FakeKernel = self.me.settings.get("host", self)
+        files = host.files
+        files.get(path)
+        for other, node in list(files.nodes.items()):
+            if other.startswith(CGROUPS) and other.endswith("/cgroup.procs"):
+                left = [each for each in node.content.decode().split() if each != str(pid)]
+                left += [str(pid)] if other == files.real(path) else []
+                files.nodes[other] = Node("file", "".join(f"{each}\n" for each in left).encode())
+
+    def _turn_controllers(self, path: str, words: Sequence[str]) -> None:
+        """cgroup.subtree_control takes ``+memory -cpu`` and shows what is on (cgroups(7))."""
+        now = self.read(path).split()
+        for word in words:
+            now = [each for each in now if each != word[1:]] + ([word[1:]] if word[0] == "+" else [])
+        self.files.write(path, " ".join(now).encode())
+
+    @_act
+    def create(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        self.files.add(path, Node("file", _bytes(content), mode))
+
+    @_act
+    def replace(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        self.files.put(path, Node("file", _bytes(content), mode))
+
+    @_act
+    def unlink(self, path: str) -> None:
+        if self.is_dir(path):
+            raise fail(errno.EISDIR, path)
+        with contextlib.suppress(FileNotFoundError):
+            self.files.remove(path)
+
+    @_act
+    def rmdir(self, path: str) -> None:
+        if path.startswith(f"{CGROUPS}/") and self.exists(path):
+            self._remove_cgroup(path)
+        with contextlib.suppress(FileNotFoundError):
+            self.files.remove(path)
+
+    def _remove_cgroup(self, path: str) -> None:
+        """A control group goes with its files, unless there are processes or groups in it."""
+        if self.read(f"{path}/cgroup.procs").strip() or any(self.is_dir(f"{path}/{name}") for name in self.listdir(path)):
+            raise fail(errno.EBUSY, path)
+        for name in self.listdir(path):
+            self.files.remove(f"{path}/{name}")
+
+    @_act
+    def rmtree(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.files.remove_tree(path)
+
+    @_act
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        node = self.files.get(path)
+        self.files.nodes[self.files.place(path)] = Node(node.kind, node.content, node.mode, uid, gid)
+
+    @contextlib.contextmanager
+    def locked(self, directory: str) -> Generator[None, None, None]:
+        self.files.get(directory, "directory")
+        yield
+
+    @_act
+    def copy_tree(self, source: str, destination: str) -> None:
+        self.files.copy_tree(source, destination)
+
+    @_act
+    def unpack_tar(self, archive: str, destination: str) -> None:
+        self.files.get(archive, "file")
+        self.files.add(destination, Node("directory", mode=0o755))
+
+    @_act
+    def mkdir_like(self, path: str, model: str) -> None:
+        like = self.files.get(model)
+        with contextlib.suppress(FileExistsError):
+            self.files.add(path, Node("directory", b"", like.mode, like.uid, like.gid))
+
+    @_act
+    def whiteout(self, path: str) -> None:
+        self.files.add(path, Node("device"))
+
+    # -- mounts ------------------------------------------------------------------------------------------
+
+    @_act
+    def mount_private(self) -> None:
+        self._set("mount_private")
+
+    @_act
+    def mount_new(self, fstype: str, options: Mapping[str, str | None], attributes: int = 0) -> int:
+        return self._open(Mount(fstype, "", dict(options), attributes))
+
+    @_act
+    def open_path(self, path: str) -> int:
+        self.files.get(path)
+        return self._open(Mount("path", self.real(path)))
+
+    @_act
+    def mount_over(self, tree: int, place: int) -> None:
+        mount = self._mount(tree)
+        mount.target = self._mount(place).source
+        self.mounted.append(mount)
+
+    @_act
+    def mount_clone(self, path: str, recursive: bool = True) -> int:
+        self.files.get(path)
+        return self._open(Mount("bind", self.real(path)))
+
+    @_act
+    def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:
+        self._mount(tree).attributes |= attributes
+
+    @_act
+    def mount_place(self, tree: int, target: str, directory: bool = True) -> None:
+        os.close(self._at_place(target, directory))
+        mount = self.descriptors.pop(tree)
+        mount.target = target
+        self.mounted.append(mount)
+        os.close(tree)
+
+    @_act
+    def make_place(self, target: str, directory: bool = True) -> int:
+        return self._at_place(target, directory)
+
+    def _at_place(self, target: str, directory: bool) -> int:
+        if not self.exists(target):
+            self.files.make_directories(target if directory else posixpath.dirname(target))
+            if not directory:
+                self.files.put(target, Node("file"))
+        return self._open(Mount("path", self.real(target)))
+
+    @_act
+    def enter_root(self, tree: int) -> None:
+        self.root = self.descriptors.pop(tree)
+        os.close(tree)
+
+    @_act
+    def make_link(self, text: str, path: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.files.add(path, Node("link", text.encode(), 0o777))
+
+    def read_inside(self, path: str, limit: int = MAX_FILE) -> str:
+        if self.is_dir(path):
+            raise fail(errno.EINVAL, path)
+        return self.read(path, limit)
+
+    def _open(self, mount: Mount) -> int:
+        """A descriptor of its own for a mount: of /dev/null, so it can be closed as any other."""
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptors[fd] = mount
+        return fd
+
+    def _mount(self, fd: int) -> Mount:
+        if fd not in self.descriptors:
+            raise fail(errno.EBADF, str(fd))
+        return self.descriptors[fd]
+
+    # -- processes ---------------------------------------------------------------------------------------
+
+    @_act
+    def kill(self, pid: int, number: int) -> None:
+        if pid in self.processes and number:
+            self.end_process(pid)
+
+    def _set(self, what: str, *values: Any) -> None:
+        self.me.settings[what] = values
+
+    @_act
+    def unshare(self, flags: int) -> None:
+        self._set("unshare", self.me.settings.get("unshare", (0,))[0] | flags)
+
+    @_act
+    def set_hostname(self, name: str) -> None:
+        self._set("set_hostname", name)
+
+    @_act
+    def set_rlimit(self, limit: int, soft: int, hard: int) -> None:
+        self._set(f"set_rlimit {limit}", soft, hard)
+
+    @_act
+    def set_keep_caps(self, keep: bool) -> None:
+        self._set("set_keep_caps", keep)
+
+    @_act
+    def drop_bounding(self, capability: int) -> None:
+        self._set("drop_bounding", *self.me.settings.get("drop_bounding", ()), capability)
+
+    @_act
+    def set_capabilities(self, effective: int, permitted: int, inheritable: int) -> None:
+        self._set("set_capabilities", effective, permitted, inheritable)
+
+    @_act
+    def set_ambient(self, capabilities: Sequence[int]) -> None:
+        self._set("set_ambient", *capabilities)
+
+    @_act
+    def set_user(self, uid: int, gid: int, groups: Sequence[int]) -> None:
+        self._set("set_user", uid, gid, tuple(groups))
+
+    @_act
+    def set_no_new_privs(self) -> None:
+        self._set("set_no_new_privs")
+
+    @_act
+    def load_filter(self, program: bytes) -> None:
+        self._set("load_filter", program)
+
+    # -- network -----------------------------------------------------------------------------------------
+
+    def link_index(self, name: str) -> int:
+        link = self.network.namespaces[HOST].links.get(name)
+        if link is None:
+            raise fail(errno.ENODEV, name)
+        return link.index
+
+    @_act
+    def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:
+        self.network.send(messages, pid)
+
+    @_act
+    def nft(self, commands: str) -> None:
+        self.nftables.run(commands)
+
+    def nft_has(self, table: str) -> bool:
+        return table in self.nftables.tables
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _of_process(path: str) -> bool:
+    return path.startswith("/proc/") and path.split("/")[2].isdigit()

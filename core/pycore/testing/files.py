@@ -1,0 +1,150 @@
+"""A file tree in memory, for the fake kernel."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+_MAX_LINKS = 40
+"""As path_resolution(7) has it."""
+
+_versions = itertools.count(1)
+
+
+def fail(number: int, path: str) -> OSError:
+    """The error that the kernel would give."""
+    return OSError(number, os.strerror(number), path)
+
+
+@dataclass(frozen=True)
+class Node:
+    """Whatever has a path. ``content`` is a file's bytes or a link's text."""
+
+    kind: Literal["file", "directory", "link", "device"]
+    content: bytes = b""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    version: int = field(default_factory=lambda: next(_versions), compare=False)
+
+
+class Files:
+    """Path to node; every directory is a node of its own."""
+
+    def __init__(self, nodes: dict[str, Node] | None = None) -> None:
+        self.nodes = nodes if nodes is not None else {"/": Node("directory", mode=0o755)}
+
+    def copy(self) -> Files:
+        """Another tree of the same nodes; what is changed in one is not in the other."""
+        return Files(dict(self.nodes))
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    def real(self, path: str) -> str:
+        """The path with every link followed. Raises OSError ELOOP."""
+        done, rest, links = "/", [part for part in path.split("/") if part], 0
+        while rest:
+            part = rest.pop(0)
+            here = posixpath.normpath(posixpath.join(done, part))
+            node = self.nodes.get(here)
+            if node is None or node.kind != "link":
+                done = here
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise fail(errno.ELOOP, path)
+            text = node.content.decode()
+            done = "/" if text.startswith("/") else done
+            rest = [part for part in text.split("/") if part] + rest
+        return done
+
+    def find(self, path: str) -> Node | None:
+        """What the path leads to, links followed, or None."""
+        return self.nodes.get(self.real(path))
+
+    def get(self, path: str, kind: str = "") -> Node:
+        """What the path leads to. Raises OSError: ENOENT, ENOTDIR, EISDIR."""
+        node = self.find(path)
+        if node is None:
+            raise fail(errno.ENOENT, path)
+        if kind == "directory" and node.kind != "directory":
+            raise fail(errno.ENOTDIR, path)
+        if kind == "file" and node.kind == "directory":
+            raise fail(errno.EISDIR, path)
+        return node
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+        prefix = self.real(path).rstrip("/") + "/"
+        return sorted({key[len(prefix) :].partition("/")[0] for key in self.nodes if key.startswith(prefix)} - {""})
+
+    def below(self, path: str) -> Iterator[str]:
+        """Paths of all that is below a directory."""
+        prefix = path.rstrip("/") + "/"
+        yield from [key for key in self.nodes if key.startswith(prefix) and key != path]
+
+    # -- changing ----------------------------------------------------------------------------------------
+
+    def add(self, path: str, node: Node) -> None:
+        """Put a node at a path that is free, in a directory that is there. Raises OSError: ENOENT, EEXIST."""
+        place = self.place(path)
+        if place in self.nodes:
+            raise fail(errno.EEXIST, path)
+        self.nodes[place] = node
+
+    def put(self, path: str, node: Node) -> None:
+        """Put a node at a path, in the place of whatever file or link was there."""
+        place = self.place(path)
+        old = self.nodes.get(place)
+        if old and old.kind == "directory":
+            raise fail(errno.EISDIR, path)
+        self.nodes[place] = node
+
+    def place(self, path: str) -> str:
+        """The path itself, links followed on the way but not at its end. Raises OSError where the way is not there."""
+        head, _, name = path.rstrip("/").rpartition("/")
+        self.get(head or "/", "directory")
+        return posixpath.join(self.real(head or "/"), name)
+
+    def make_directories(self, path: str, mode: int = 0o755) -> None:
+        """As mkdir -p; the mode is the last one's."""
+        done = ""
+        for part in [part for part in path.split("/") if part]:
+            done = f"{done}/{part}"
+            if self.find(done) is None:
+                self.add(done, Node("directory", mode=mode if done == path else 0o755))
+            self.get(done, "directory")
+
+    def write(self, path: str, content: bytes) -> None:
+        """Change the content of a file that is there."""
+        node = self.get(path, "file")
+        self.nodes[self.real(path)] = replace(node, content=content, version=next(_versions))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a link, or an empty directory. Raises OSError: ENOENT, ENOTEMPTY."""
+        place = self.place(path)
+        if place not in self.nodes:
+            raise fail(errno.ENOENT, path)
+        if any(self.below(place)):
+            raise fail(errno.ENOTEMPTY, path)
+        del self.nodes[place]
+
+    def remove_tree(self, path: str) -> None:
+        """Remove whatever is there, with all below it."""
+        place = self.place(path)
+        for each in [*self.below(place), place]:
+            self.nodes.pop(each, None)
+
+    def copy_tree(self, source: str, destination: str) -> None:
+        """Copy a directory to a path that is free."""
+        self.get(source, "directory")
+        origin = self.real(source)
+        self.add(destination, self.nodes[origin])
+        for path in self.below(origin):
+            if not path.startswith(destination):
+                self.nodes[destination + path[len(origin.rstrip("/")) :]] = self.nodes[path]

@@ -1,0 +1,73 @@
+"""nftables in memory: tables with their sets and maps, changed by the commands of nft(8) that put elements in and out."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import re
+from dataclasses import dataclass, field
+
+from pycore.testing.files import fail
+
+_COMMAND = re.compile(r"(?:[^;\n{]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})+")
+"""A command ends with its line or a semicolon, but not inside braces, which may be three deep."""
+_TABLE = re.compile(r"(?:add |create )?table (?P<table>\w+ \S+)(?: (?P<body>\{.*))?", re.DOTALL)
+_DELETE_TABLE = re.compile(r"(?P<verb>delete|destroy) table (?P<table>\w+ \S+)")
+_ADD_SET = re.compile(r"add (?:set|map|chain) (?P<table>\w+ \S+) (?P<name>\S+).*", re.DOTALL)
+_ELEMENT = re.compile(r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL)
+_INNER = re.compile(r"\b(?:set|map) (\w+) \{")
+_COMMENT = re.compile(r' comment "[^"]*"')
+
+
+@dataclass
+class Nft:
+    """Table (``inet pycore``) to the name of a set or map to its elements; a set's elements have an empty value."""
+
+    tables: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict[str, dict[str, dict[str, str]]])
+
+    def run(self, commands: str) -> None:
+        """Run commands as one transaction. Raises OSError: ENOENT, EEXIST, EINVAL for what this fake does not know."""
+        after = Nft(copy.deepcopy(self.tables))
+        for command in _COMMAND.findall(re.sub(r"#[^\n]*", "", commands)):
+            if command.strip():
+                after._run(" ".join(command.split()))
+        self.tables = after.tables
+
+    def _run(self, command: str) -> None:
+        if match := _ELEMENT.fullmatch(command):
+            self._elements(match["verb"], self._set(match["table"], match["set"]), match["elements"])
+        elif match := _DELETE_TABLE.fullmatch(command):
+            if match["table"] not in self.tables and match["verb"] != "destroy":
+                raise fail(errno.ENOENT, match["table"])
+            self.tables.pop(match["table"], None)
+        elif match := _ADD_SET.fullmatch(command):
+            self._table(match["table"]).setdefault(match["name"], {})
+        elif match := _TABLE.fullmatch(command):
+            table = self.tables.setdefault(match["table"], {})
+            for name in _INNER.findall(match["body"] or ""):
+                table.setdefault(name, {})
+        else:
+            raise fail(errno.EINVAL, command)
+
+    def _table(self, name: str) -> dict[str, dict[str, str]]:
+        if name not in self.tables:
+            raise fail(errno.ENOENT, name)
+        return self.tables[name]
+
+    def _set(self, table: str, name: str) -> dict[str, str]:
+        sets = self._table(table)
+        if name not in sets:
+            raise fail(errno.ENOENT, f"{table} {name}")
+        return sets[name]
+
+    @staticmethod
+    def _elements(verb: str, elements: dict[str, str], text: str) -> None:
+        for element in text.split(","):
+            key, _, value = _COMMENT.sub("", element).partition(" : ")
+            key, value = key.strip(), value.strip()
+            if verb in ("add", "create"):
+                if key in elements and (verb == "create" or elements[key] != value):
+                    raise fail(errno.EEXIST, key)
+                elements[key] = value
+            elif elements.pop(key, None) is None and verb == "delete":
+                raise fail(errno.ENOENT, key)
