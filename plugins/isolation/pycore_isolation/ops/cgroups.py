@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -36,12 +35,10 @@ class Cgroup(Operation):
         return f"{self.root}/{self.parent}/{self.name}"
 
     def do(self, ctx: Context) -> None:
-        for attempt in (1, 2, 3):
-            try:
-                return self._make(ctx)
-            except FileNotFoundError:  # the parent went with the last other container, between two lines of ours
-                if attempt == 3:
-                    raise
+        try:
+            self._make(ctx)
+        except FileNotFoundError:  # the parent went with the last other container, between two calls of ours
+            self._make(ctx)
 
     def _make(self, ctx: Context) -> None:
         ctx.kernel.mkdir(f"{self.root}/{self.parent}")

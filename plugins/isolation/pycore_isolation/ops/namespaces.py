@@ -1,4 +1,4 @@
-"""What is done to namespaces once the process is in them: id maps, the host name."""
+"""What is done to namespaces once the process is in them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,6 @@ from dataclasses import dataclass
 
 from pycore.ops import Context, Operation
 from pycore.steps import Step
-
-
-@dataclass(frozen=True)
-class MapIds(Operation):
-    """Give the process's user namespace its ids: 0 to ``count - 1`` inside are ``first`` and up on the host."""
-
-    step = Step.IDMAP
-    first: int
-    count: int
-
-    def do(self, ctx: Context) -> None:
-        """Write both maps; written by the host's root they need no newuidmap (user_namespaces(7))."""
-        for name in ("uid_map", "gid_map"):
-            ctx.kernel.write(f"/proc/{ctx.pid}/{name}", f"0 {self.first} {self.count}\n")
-
-    def explain(self) -> str:
-        return f"map user and group ids 0-{self.count - 1} to {self.first}-{self.first + self.count - 1}"
 
 
 @dataclass(frozen=True)

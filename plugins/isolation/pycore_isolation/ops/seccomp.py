@@ -6,8 +6,26 @@ import hashlib
 import os
 from dataclasses import dataclass
 
+from pycore.linux.look import Look
 from pycore.ops import Context, Operation
 from pycore.steps import Step
+
+
+def read_kept(look: Look, path: str) -> bytes | None:
+    """The program that :class:`KeepFilter` left there, or None; also where the file is not whole."""
+    try:
+        content = look.read_bytes(path)
+    except OSError:
+        return None
+    digest, program = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+    return program if digest == _digest(program) else None
+
+
+def _digest(program: bytes) -> bytes:
+    return hashlib.sha256(program).digest()
+
+
+_DIGEST_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -19,9 +37,9 @@ class KeepFilter(Operation):
     program: bytes
 
     def do(self, ctx: Context) -> None:
-        if not ctx.kernel.exists(self.path):
+        if read_kept(ctx.kernel, self.path) != self.program:
             ctx.kernel.mkdir(os.path.dirname(self.path), 0o700)
-            ctx.kernel.replace(self.path, self.program)
+            ctx.kernel.replace(self.path, _digest(self.program) + self.program)
 
     def explain(self) -> str:
         return f"keep the compiled system-call filter as {self.path}"
@@ -33,6 +51,8 @@ class Filter(Operation):
 
     step = Step.FILTER
     name: str
+    allowed: int
+    """How many calls it allows, for people."""
     program: bytes
     """An array of struct sock_filter."""
 
@@ -40,8 +60,8 @@ class Filter(Operation):
         ctx.kernel.load_filter(self.program)
 
     def explain(self) -> str:
-        digest = hashlib.sha256(self.program).hexdigest()[:12]
-        return f"system-call filter {self.name}: {len(self.program) // 8} instructions, sha256:{digest}"
+        digest = _digest(self.program).hex()[:12]
+        return f"system-call filter {self.name}: {self.allowed} calls allowed, sha256:{digest}"
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,13 @@ def resolve(user: str, extra_groups: Sequence[str], passwd: str, group: str) -> 
             break
     if uid is None:
         raise PycoreError(
-            f"no user {wanted_user!r} in the container's /etc/passwd", hint="use a number, as in user = \"1000:1000\""
+            f"no user {wanted_user!r} in the container's /etc/passwd", hint='use a number, as in user = "1000:1000"'
         )
     groups: list[int] = []
     if wanted_group:
         gid = _group_id(wanted_group, group)
     elif name is not None:
-        groups = [found for fields in _lines(group, 4) if name in fields[3].split(",")
-                  and (found := number(fields[2])) is not None]  # fmt: skip
+        groups = [int(fields[2]) for fields in _lines(group, 4) if name in fields[3].split(",")]
     groups += [_group_id(extra, group) for extra in extra_groups]
     return Identity(uid, gid, tuple(dict.fromkeys(groups))[:MAX_GROUPS], home)
 

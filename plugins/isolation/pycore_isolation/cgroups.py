@@ -1,0 +1,207 @@
+"""Limits for all of a container's processes together: memory, processor time, number of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import pydantic
+from pycore.errors import Problem
+from pycore.hookspecs import Host, Requirement, hookimpl
+from pycore.linux.look import Look
+from pycore.ops import Operation
+from pycore.spec import Change, Container, Section, Size, parse_size, setting
+
+from pycore_isolation.ops.cgroups import Cgroup, CgroupNamespace, JoinCgroup, Limit
+
+CONTROLLERS = ("cpu", "memory", "pids")
+"""Those that limits can be set on, live, so every container is in all three. The other v1 hierarchies would each
+cost a move at every start: devices says nothing where every mount is nodev, freezer nothing where a kill suffices."""
+
+PERIOD = 100_000
+"""Microseconds over which processor time is shared out; the kernel's default."""
+
+
+class Resources(Section):
+    """What a container may use at most."""
+
+    table = "container.*.resources"
+
+    memory: Size | None = setting(
+        None, doc="Memory for all its processes, file cache included; beyond it they are killed.",
+        change=Change.LIVE, example="256M",
+    )  # fmt: skip
+    swap: Size | None = setting(
+        None, doc="Swap beside it; by default as much as `memory` again. With cgroup v1 only together with `memory`.",
+        change=Change.LIVE, example="0",
+    )  # fmt: skip
+    cpus: Annotated[float, pydantic.Field(ge=0.01, le=8192)] | None = setting(
+        None, doc="Processors' worth of time, such as 0.5.", change=Change.LIVE, example=0.5
+    )
+    cpu_shares: Annotated[int, pydantic.Field(ge=2, le=262144)] | None = setting(
+        None, doc="Share of processor time where it is short, beside others' 1024.", change=Change.LIVE, example=512
+    )
+    pids: Annotated[int, pydantic.Field(ge=1, le=4194304)] = setting(
+        4096, doc="Processes and threads: enough for any server, too few for a fork bomb to take the host's 32768.",
+        change=Change.LIVE, example=100,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unified:
+    """cgroup v2: one hierarchy."""
+
+    root: str
+    counts_swap: bool = True
+    """Whether swap can be limited; a matter of the kernel's configuration."""
+
+    def cgroups(self, parent: str, name: str) -> Iterator[Cgroup]:
+        """The one directory, with every controller turned on."""
+        yield Cgroup(self.root, parent, name, CONTROLLERS)
+
+    def limits(self, parent: str, name: str, wanted: Resources) -> Iterator[Limit]:
+        """The limits by Documentation/admin-guide/cgroup-v2.rst."""
+        path = f"{self.root}/{parent}/{name}"
+        if wanted.cpus is not None:
+            yield Limit(path, (("cpu.max", f"{quota(wanted.cpus)} {PERIOD}", "max"),))
+        if wanted.cpu_shares is not None:
+            weight = min(max(round(wanted.cpu_shares * 100 / 1024), 1), 10000)
+            yield Limit(path, (("cpu.weight", str(weight), "100"),))
+        if wanted.memory is not None:
+            yield Limit(path, (("memory.max", str(parse_size(wanted.memory)), "max"),))
+        if self.counts_swap and (swap := wanted.swap or wanted.memory) is not None:
+            yield Limit(path, (("memory.swap.max", str(parse_size(swap)), "max"),))
+        yield Limit(path, (("pids.max", str(wanted.pids), "max"),))
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """cgroup v1: a hierarchy for each controller, mounted wherever it may be."""
+
+    roots: tuple[tuple[str, str], ...]
+    """(controller, mount point), for each of :data:`CONTROLLERS` that there is."""
+    counts_swap: bool
+    """Whether memory and swap together can be limited."""
+
+    def cgroups(self, parent: str, name: str) -> Iterator[Cgroup]:
+        """A directory in each hierarchy; several controllers can be in one."""
+        for root in dict.fromkeys(root for _, root in self.roots):
+            yield Cgroup(root, parent, name)
+
+    def limits(self, parent: str, name: str, wanted: Resources) -> Iterator[Limit]:
+        """The limits by Documentation/admin-guide/cgroup-v1."""
+        paths = {controller: f"{root}/{parent}/{name}" for controller, root in self.roots}
+        if "cpu" in paths and wanted.cpus is not None:
+            period = ("cpu.cfs_period_us", str(PERIOD), str(PERIOD))
+            yield Limit(paths["cpu"], (period, ("cpu.cfs_quota_us", str(quota(wanted.cpus)), "-1")))
+        if "cpu" in paths and wanted.cpu_shares is not None:
+            yield Limit(paths["cpu"], (("cpu.shares", str(wanted.cpu_shares), "1024"),))
+        if "memory" in paths and wanted.memory is not None:
+            yield Limit(paths["memory"], self._memory(wanted.memory, wanted.swap or wanted.memory))
+        if "pids" in paths:
+            yield Limit(paths["pids"], (("pids.max", str(wanted.pids), "max"),))
+
+    def _memory(self, memory: str, swap: str) -> tuple[tuple[str, str, str], ...]:
+        """One operation for both, because the kernel refuses a sum that is below the memory alone."""
+        size = parse_size(memory)
+        alone = ("memory.limit_in_bytes", str(size), "-1")
+        both = ("memory.memsw.limit_in_bytes", str(size + parse_size(swap)), "-1")
+        return (alone, both) if self.counts_swap else (alone,)
+
+
+def quota(cpus: float) -> int:
+    """Microseconds of processor time in each :data:`PERIOD`."""
+    return round(cpus * PERIOD)
+
+
+def hierarchy(look: Look) -> Unified | Legacy | None:
+    """The cgroups of this host in which limits can be set, or None: a container's inside, say, or no root.
+
+    A hybrid host has its controllers in v1 hierarchies, and a v2 one without them.
+    """
+    mounts = [(point, fstype) for point, fstype in look.mounts() if fstype in ("cgroup", "cgroup2")]
+    for point, fstype in mounts:
+        if fstype == "cgroup2" and set(CONTROLLERS) <= set(_controllers(look, point)) and look.is_writable(point):
+            return Unified(point, look.exists("/proc/swaps"))
+    roots: dict[str, str] = {}
+    for point, fstype in mounts:
+        here = point.rpartition("/")[2].split(",") if fstype == "cgroup" else []
+        roots |= {name: point for name in CONTROLLERS if name in here and look.is_writable(point)}
+    if not roots:
+        return None
+    swap_file = f"{roots.get('memory', '')}/memory.memsw.limit_in_bytes"
+    return Legacy(tuple(sorted(roots.items())), look.exists(swap_file))
+
+
+def _controllers(look: Look, point: str) -> list[str]:
+    try:
+        return look.read(f"{point}/cgroup.controllers").split()
+    except OSError:
+        return []
+
+
+def _missing(found: Unified | Legacy | None) -> list[str]:
+    """The controllers that no limit can be set with."""
+    if isinstance(found, Unified):
+        return []
+    present = dict(found.roots) if found else {}
+    return [name for name in CONTROLLERS if name not in present]
+
+
+_CONTROLLER_OF: Mapping[str, str] = {
+    "memory": "memory", "swap": "memory", "cpus": "cpu", "cpu_shares": "cpu", "pids": "pids",
+}  # fmt: skip
+
+
+@hookimpl
+def pycore_sections() -> Iterable[type[Section]]:
+    """What a container may use."""
+    return [Resources]
+
+
+@hookimpl
+def pycore_requirements(look: Look) -> Iterator[Requirement]:
+    """Cgroups that can be written, with each controller that there are limits for."""
+    missing = _missing(hierarchy(look))
+    yield Requirement(
+        f"writable cgroups with the controllers {', '.join(CONTROLLERS)}",
+        met=not missing,
+        why=f"limits that need {', '.join(missing)} are refused, and containers without any run unlimited",
+        mend="mount -o remount,rw /sys/fs/cgroup  # as root; a container that pycore is in needs cgroups of its own",
+    )
+
+
+@hookimpl
+def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
+    """Make the cgroups and set the limits; a limit that was asked for and cannot be set is a problem."""
+    found, wanted = hierarchy(host.look), container[Resources]
+    missing = _missing(found)
+    for name in sorted(wanted.model_fields_set):
+        if getattr(wanted, name) is not None and _CONTROLLER_OF[name] in missing:
+            host.problems.append(
+                Problem(
+                    ("resources", name),
+                    f"this host has no writable cgroup with the {_CONTROLLER_OF[name]} controller to set it in",
+                    hint="`pycore doctor` says how to mend it",
+                )
+            )
+    if found:
+        yield from found.cgroups(host.instance, container.id)
+        yield from found.limits(host.instance, container.id, wanted)
+
+
+@hookimpl
+def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
+    """Join them, and see nothing above them."""
+    if found := hierarchy(host.look):
+        yield JoinCgroup(tuple(cgroup.path for cgroup in found.cgroups(host.instance, container.id)))
+    yield CgroupNamespace()
+
+
+@hookimpl
+def pycore_inspect(container: Container, host: Host) -> dict[str, object]:
+    """Where the cgroups are."""
+    found = hierarchy(host.look)
+    paths = [cgroup.path for cgroup in found.cgroups(host.instance, container.id)] if found else []
+    return {"cgroups": paths}
