@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pycore.errors import OperationError, PycoreError
-from pycore.launch.child import operation_error
-from pycore.ops import Context, Operation
+from pycore.ops import Context, Operation, failure
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Executor:
             try:
                 operation.do(ctx)
             except OSError as error:
-                raise operation_error(OperationError, operation, error, ctx.container) from error
+                raise failure(OperationError, operation, error, ctx.container) from error
             self._boundary("after", operation)
             self.note(ctx.container, operation.step.name.lower(), operation.explain, started)
 

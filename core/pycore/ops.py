@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from pycore.errors import OperationError
 from pycore.steps import Step
 
 if TYPE_CHECKING:
@@ -72,6 +74,20 @@ class InsideOperation(Operation):
         Called for all operations of the phase before any but those of the step JOIN is done; in a new user
         namespace also before the id maps are there, so the host's root still owns what it opens.
         """
+
+
+def failure(kind: type[OperationError], operation: Operation, error: OSError, container: str) -> OperationError:
+    """What the kernel said, with the operation it said it to."""
+    words = operation.explain()
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    place = f" ({path})" if path and path not in words else ""
+    return kind(
+        f"{container}: {words}: {error.strerror or error}{place}",
+        operation=words,
+        step=operation.step.name.lower(),
+        errno=error.errno or 0,
+        path=path,
+    )
 
 
 Record = dict[str, Any]

@@ -193,6 +193,14 @@ class Kernel(Look):
         self._make(target, directory)
         return libc.openat2("/", target)
 
+    def enter_directory(self, path: str) -> None:
+        """Make a path below the current root the working directory; what is missing of it is made."""
+        place = self.make_place(path)
+        try:
+            os.fchdir(place)
+        finally:
+            os.close(place)
+
     @staticmethod
     def _make(path: str, directory: bool) -> None:
         """Make one name in its parent, which is there; a dangling link is an error, never followed."""

@@ -1,6 +1,6 @@
 """A host in memory: every method of the kernel, none of its effects.
 
-Nothing reaches the real host, but for descriptors of /dev/null that stand for mounts. A call that would
+Nothing reaches the real host, but for descriptors of memory files that stand for mounts. A call that would
 change the host can be made to fail, and :meth:`FakeKernel.snapshot` compares before and after.
 """
 
@@ -115,6 +115,7 @@ class Mount:
     options: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"])
     attributes: int = 0
     target: str = ""
+    inode: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass
@@ -388,6 +389,11 @@ class FakeKernel(Kernel):
         return self._open(Mount("path", self.real(path)))
 
     @_act
+    def enter_directory(self, path: str) -> None:
+        os.close(self.make_place(path))
+        self._set("enter_directory", path)
+
+    @_act
     def mount_over(self, tree: int, place: int) -> None:
         mount = self._mount(tree)
         mount.target = self._mount(place).source
@@ -405,7 +411,7 @@ class FakeKernel(Kernel):
     @_act
     def mount_place(self, tree: int, target: str, directory: bool = True) -> None:
         os.close(self._at_place(target, directory))
-        mount = self.descriptors.pop(tree)
+        mount = self._mount(tree)
         mount.target = target
         self.mounted.append(mount)
         os.close(tree)
@@ -423,7 +429,7 @@ class FakeKernel(Kernel):
 
     @_act
     def enter_root(self, tree: int) -> None:
-        self.root = self.descriptors.pop(tree)
+        self.root = self._mount(tree)
         os.close(tree)
 
     @_act
@@ -437,15 +443,26 @@ class FakeKernel(Kernel):
         return self.read(path, limit)
 
     def _open(self, mount: Mount) -> int:
-        """A descriptor of its own for a mount: of /dev/null, so it can be closed as any other."""
-        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        """A descriptor of its own for a mount: of an empty memory file, so that it can be closed as any other."""
+        fd = os.memfd_create(mount.fstype)
+        mount.inode = os.fstat(fd).st_ino
         self.descriptors[fd] = mount
         return fd
 
     def _mount(self, fd: int) -> Mount:
-        if fd not in self.descriptors:
+        """The mount behind a descriptor; one that was closed meanwhile may have become something else."""
+        mount = self.descriptors.get(fd)
+        if mount is None or os.fstat(fd).st_ino != mount.inode:
             raise fail(errno.EBADF, str(fd))
-        return self.descriptors[fd]
+        return mount
+
+    def close_all(self) -> None:
+        """Close all descriptors that are still open, as the end of a process does."""
+        for fd in list(self.descriptors):
+            with contextlib.suppress(OSError):
+                self._mount(fd)
+                os.close(fd)
+        self.descriptors.clear()
 
     # -- processes ---------------------------------------------------------------------------------------
 

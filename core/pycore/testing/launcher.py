@@ -6,15 +6,13 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pycore.errors import PycoreError, StartError
-from pycore.launch.child import operation_error
+from pycore.errors import PycoreError
+from pycore.launch import inside
 from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
 from pycore.launch.request import Request
-from pycore.ops import Context, InsideOperation, Operation
-from pycore.steps import Phase, Step
+from pycore.ops import Context
 from pycore.testing.fake import FakeKernel
 
 _HARMLESS = (0, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT)
@@ -55,7 +53,7 @@ class FakeSpawner:
         if process is None:
             return
         self.kernel.end_process(process.pid)
-        process.close()
+        process.kernel.close_all()
         if self._on_exit:
             self._on_exit(identity, status, time.time())
 
@@ -75,47 +73,19 @@ class FakeProcess(Starting):
         self._ctx = Context(self.kernel, self.request.name, environment=dict(self.request.environment))
 
     def hold(self) -> None:
-        """What comes before the id maps: joining the cgroup, taking hold of the host's things."""
-        self.kernel.mount_private()
-        self._run(operation for operation in self._of(Phase.ENTER) if operation.step is Step.JOIN)
-        for operation in self._of(Phase.ENTER):
-            if isinstance(operation, InsideOperation):
-                self._act(operation, operation.hold)
+        """What comes before the id maps."""
+        inside.take_hold(self.request, self._ctx)
 
     def mapped(self) -> None:
-        operations = [operation for operation in self._of(Phase.ENTER) if operation.step is not Step.JOIN]
-        self._run(operation for operation in operations if operation.step is Step.ROOT)
-        if self._ctx.root >= 0:
-            self.kernel.enter_root(self._ctx.root)
-        self._run(operation for operation in operations if operation.step is not Step.ROOT)
-        os.close(self.kernel.make_place(self.request.working_dir))
+        inside.enter(self.request, self._ctx)
 
     def go(self) -> None:
-        self._run(self._of(Phase.CONFINE))
+        inside.confine(self.request, self._ctx)
         self.executed = True
         self.close()
 
     def abandon(self) -> None:
         self.spawner.end(self.request.id, -signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close what is open inside, as exec does."""
-        for fd in self.kernel.descriptors:
-            os.close(fd)
-        self.kernel.descriptors.clear()
-
-    def _of(self, phase: Phase) -> list[Operation]:
-        return [operation for operation in self.request.operations if operation.step.phase is phase]
-
-    def _run(self, operations: Iterable[Operation]) -> None:
-        for operation in operations:
-            self._act(operation, operation.do)
-
-    def _act(self, operation: Operation, act: Callable[[Context], None]) -> None:
-        try:
-            act(self._ctx)
-        except OSError as error:
-            raise operation_error(StartError, operation, error, self.request.name) from error
 
 
 class _FakeLauncher(Launcher):

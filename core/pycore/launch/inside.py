@@ -1,0 +1,62 @@
+"""What happens inside, phase by phase, on whatever kernel: the order of the core's own acts between the operations.
+
+The child process runs these functions, and so does the fake launcher of the testing kit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pycore.errors import StartError
+from pycore.launch.request import Request
+from pycore.ops import Context, InsideOperation, Operation, failure
+from pycore.steps import Phase, Step
+
+
+def take_hold(request: Request, ctx: Context) -> None:
+    """Join the cgroup and take hold of the host's things, while we are still the host's root.
+
+    In a new user namespace this comes before the id maps: then the kernel still sees the host's uid 0, to
+    which the private directories and cgroup files belong, whatever the namespace's root will be.
+    """
+    operations = _of(request, Phase.ENTER)
+    ctx.kernel.mount_private()
+    _each((operation for operation in operations if operation.step is Step.JOIN), ctx)
+    for operation in operations:
+        if isinstance(operation, InsideOperation):
+            _try(operation, operation.hold, ctx)
+
+
+def enter(request: Request, ctx: Context) -> None:
+    """The rest of the enter phase; the root is changed after the step ROOT."""
+    operations = _of(request, Phase.ENTER)
+    _each((operation for operation in operations if operation.step is Step.ROOT), ctx)
+    if ctx.root >= 0:
+        ctx.kernel.enter_root(ctx.root)
+    _each((operation for operation in operations if operation.step not in (Step.JOIN, Step.ROOT)), ctx)
+    try:
+        ctx.kernel.enter_directory(request.working_dir)
+    except OSError as error:
+        message = f"{request.name}: working directory {request.working_dir}: {error.strerror}"
+        raise StartError(message, step="exec", errno=error.errno or 0, path=request.working_dir) from error
+
+
+def confine(request: Request, ctx: Context) -> None:
+    """The confine phase."""
+    _each(_of(request, Phase.CONFINE), ctx)
+
+
+def _of(request: Request, phase: Phase) -> list[Operation]:
+    return [operation for operation in request.operations if operation.step.phase is phase]
+
+
+def _each(operations: Iterable[Operation], ctx: Context) -> None:
+    for operation in operations:
+        _try(operation, operation.do, ctx)
+
+
+def _try(operation: Operation, act: Callable[[Context], None], ctx: Context) -> None:
+    try:
+        act(ctx)
+    except OSError as error:
+        raise failure(StartError, operation, error, ctx.container) from error
