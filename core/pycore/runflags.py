@@ -33,6 +33,8 @@ class Flag:
     section: type[Section]
     field: str
     form: Form
+    inner: Form
+    """What a table's values are."""
 
     @property
     def key(self) -> str:
@@ -56,14 +58,14 @@ def flags(plugins: Plugins) -> list[Flag]:
             names = tuple(flag for flag in owner.section.flags_of(name) if flag not in seen)
             if names:
                 seen.update(names)
-                found.append(Flag(names, owner.section, name, _form(info.annotation)))
+                form = _form(info.annotation)
+                inner = _form(typing.get_args(info.annotation)[1]) if form == "table" else form
+                found.append(Flag(names, owner.section, name, form, inner))
     return found
 
 
 def _form(annotation: Any) -> Form:
     """How a field's type is written on a command line."""
-    if isinstance(annotation, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
-        annotation = annotation.__value__
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _form(typing.get_args(annotation)[0])
@@ -132,18 +134,25 @@ def _made_up() -> str:
     return f"{random.choice(_ADJECTIVES)}-{random.choice(_NOUNS)}-{random.randrange(1000):03}"
 
 
-def _pairs(words: list[str], environment: Mapping[str, str], flag: Flag) -> dict[str, str]:
+def _pairs(words: list[str], environment: Mapping[str, str], flag: Flag) -> dict[str, str | int]:
     """KEY=VALUE words as a table; a bare KEY takes its value from the caller's environment, as in Docker."""
-    table: dict[str, str] = {}
+    table: dict[str, str | int] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not key:
             raise UsageError(f"{flag.names[-1]}: {word!r} is not KEY=VALUE")
         if equals:
-            table[key] = value
+            table[key] = value if flag.inner == "text" else _number(value, flag)
         elif key in environment:
             table[key] = environment[key]
     return table
+
+
+def _number(word: str, flag: Flag) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise UsageError(f"{flag.names[-1]}: {word!r} is not a number") from None
 
 
 def to_toml(source: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ one declaration come validation, the JSON Schema, the reference page, the hypoth
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -104,6 +105,15 @@ Text = Annotated[str, pydantic.AfterValidator(_no_nul)]
 """A string that the kernel can take: no NUL inside."""
 
 
+def looks(word: str, pattern: str) -> pydantic.WithJsonSchema:
+    """What the strings of a type look like, for editors, the reference page and strategies: ``looks("size", "[0-9]+")``.
+
+    A part of an Annotated type beside its validator, which alone decides. ``pattern`` is a regular expression for
+    the whole string, in what Python and ECMA 262 have in common.
+    """
+    return pydantic.WithJsonSchema({"type": "string", "format": word, "pattern": f"^(?:{pattern})$"})
+
+
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("must be an absolute path in the container, starting with /")
@@ -112,7 +122,7 @@ def _absolute(value: str) -> str:
     return value
 
 
-InsidePath = Annotated[Text, pydantic.AfterValidator(_absolute)]
+InsidePath = Annotated[Text, pydantic.AfterValidator(_absolute), looks("path", r"/[^\u0000]*")]
 """An absolute path inside the container, without ``..``."""
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -136,7 +146,9 @@ def _size(value: str) -> str:
     return value
 
 
-Size = Annotated[Text, pydantic.AfterValidator(_size)]
+Size = Annotated[
+    Text, pydantic.AfterValidator(_size), looks("size", r"[0-9]{1,18}(\.[0-9]{1,3})?[KMGTkmgt]?([iI]?[bB])?")
+]
 """A size with a unit; :func:`parse_size` gives its bytes."""
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -149,7 +161,10 @@ def parse_duration(text: str) -> float:
     digits = word.removesuffix(unit)
     if not unit or not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > 12:
         raise ValueError('must be a time such as "10s", "500ms" or "1h"')
-    return float(digits) * _DURATION_UNITS[unit]
+    seconds = float(digits) * _DURATION_UNITS[unit]
+    if seconds > 1e9:
+        raise ValueError("is longer than thirty years")
+    return seconds
 
 
 def _duration(value: str) -> str:
@@ -157,7 +172,7 @@ def _duration(value: str) -> str:
     return value
 
 
-Duration = Annotated[Text, pydantic.AfterValidator(_duration)]
+Duration = Annotated[Text, pydantic.AfterValidator(_duration), looks("duration", r"[0-9]{1,9}(\.[0-9]{1,2})?(ms|s|m|h)")]
 """A time with a unit; :func:`parse_duration` gives its seconds."""
 
 
@@ -168,8 +183,6 @@ def _signal(value: str) -> str:
 
 def signal_number(name: str) -> int:
     """The number of ``"SIGTERM"``, ``"TERM"`` or ``"15"``. Raises ValueError."""
-    import signal
-
     word = name.strip().upper()
     if word.isascii() and word.isdigit() and 0 < int(word) <= signal.SIGRTMAX:
         return int(word)
@@ -179,7 +192,8 @@ def signal_number(name: str) -> int:
         raise ValueError(f"no such signal: {name!r}") from None
 
 
-SignalName = Annotated[Text, pydantic.AfterValidator(_signal)]
+_SIGNALS = "|".join(each.name.removeprefix("SIG") for each in signal.Signals if each.name.isalnum())
+SignalName = Annotated[Text, pydantic.AfterValidator(_signal), looks("signal", f"(SIG)?({_SIGNALS})|[1-9]|[1-5][0-9]")]
 
 
 def _variable(name: str) -> str:
@@ -188,7 +202,7 @@ def _variable(name: str) -> str:
     return name
 
 
-VariableName = Annotated[Text, pydantic.AfterValidator(_variable)]
+VariableName = Annotated[Text, pydantic.AfterValidator(_variable), looks("name", r"[^=\u0000]+")]
 
 
 class Process(Section):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 
 from pycore.linux import libc
@@ -12,7 +14,12 @@ from pycore.linux import libc
 _HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port (netlink(7))."""
 
-_NLMSG_ERROR = 2
+_LINK = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change (rtnetlink(7))."""
+
+_NLMSG_ERROR, _RTM_GETLINK = 2, 18
+_NLM_F_REQUEST = 1
+_IFLA_IFNAME, _IFLA_OPERSTATE, _IF_OPER_UP = 3, 16, 6
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
@@ -30,6 +37,24 @@ def send(messages: Sequence[bytes], pid: int = 0) -> None:
         errors = [error for _ in messages if (error := _acknowledgement(sock))]
     if errors:
         raise errors[0]
+
+
+def wait_until_up(name: str, pid: int = 0, seconds: float = 1.0) -> None:
+    """Wait until a device can send and receive, which is a moment after it was brought up.
+
+    The kernel does the last step later, in a worker (net/core/link_watch.c), and drops what is sent before; a lost
+    ARP request costs a second. From Linux 6.8 on to ask for the state makes it do that step at once. Raises
+    OSError: ENODEV, or ETIMEDOUT after so many ``seconds``.
+    """
+    attribute = name.encode() + b"\0"
+    body = _LINK.pack(0, 0, 0, 0, 0) + struct.pack("=HH", 4 + len(attribute), _IFLA_IFNAME) + attribute
+    request = _HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body
+    deadline = time.monotonic() + seconds
+    with _socket(pid) as sock:
+        while _state(sock, request) != _IF_OPER_UP:
+            if time.monotonic() > deadline:
+                raise OSError(errno.ETIMEDOUT, "the device does not come up", name)
+            time.sleep(0.001)
 
 
 def _socket(pid: int) -> socket.socket:
@@ -67,24 +92,41 @@ def _numbered(messages: Sequence[bytes]) -> Iterator[bytes]:
         yield _HEADER.pack(length, kind, flags, number, port) + message[_HEADER.size :]
 
 
-def _acknowledgement(sock: socket.socket) -> OSError | None:
+def _answer(sock: socket.socket) -> bytes:
     """The next answer: the kernel has queued all of them by the time that send(2) returns, so nothing waits here."""
-    answer = sock.recv(1 << 16, socket.MSG_DONTWAIT)
+    return sock.recv(1 << 16, socket.MSG_DONTWAIT)
+
+
+def _acknowledgement(sock: socket.socket) -> OSError | None:
+    return _error(_answer(sock))
+
+
+def _error(answer: bytes) -> OSError | None:
+    """What an answer says went wrong; None for an acknowledgement, or for data."""
     _, kind, flags, _, _ = _HEADER.unpack_from(answer)
-    if kind != _NLMSG_ERROR:
-        raise OSError(f"netlink answered with a message of type {kind} instead of an acknowledgement")
     (number,) = struct.unpack_from("=i", answer, _HEADER.size)
-    if not number:
+    if kind != _NLMSG_ERROR or not number:
         return None
-    said = _words(answer[_HEADER.size + 4 + _HEADER.size :]) if flags & _NLM_F_ACK_TLVS else ""
-    return OSError(-number, os.strerror(-number) + (f" ({said})" if said else ""))
+    said = _attribute(answer[_HEADER.size + 4 + _HEADER.size :], _NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else b""
+    words = said.rstrip(b"\0").decode("utf-8", "replace")
+    return OSError(-number, os.strerror(-number) + (f" ({words})" if words else ""))
 
 
-def _words(attributes: bytes) -> str:
-    """The kernel's own sentence among the attributes of an extended acknowledgement, or an empty string."""
+def _state(sock: socket.socket, request: bytes) -> int:
+    """A device's operational state (RFC 2863)."""
+    sock.send(request)
+    answer = _answer(sock)
+    error = _error(answer)
+    if error:
+        raise error
+    return int.from_bytes(_attribute(answer[_HEADER.size + _LINK.size :], _IFLA_OPERSTATE), "little")
+
+
+def _attribute(attributes: bytes, wanted: int) -> bytes:
+    """The value of an attribute in a row of them (struct nlattr, each padded to four bytes); empty where it is not."""
     while len(attributes) >= 4:
         length, kind = struct.unpack_from("=HH", attributes)
-        if kind == _NLMSGERR_ATTR_MSG:
-            return attributes[4:length].rstrip(b"\0").decode("utf-8", "replace")
+        if kind == wanted:
+            return attributes[4:length]
         attributes = attributes[max(4, (length + 3) & ~3) :]
-    return ""
+    return b""

@@ -12,8 +12,11 @@ from functools import cache
 LIBRARY = "libnftables.so.1"
 MEND = "apt-get install libnftables1"
 
-_KNOWN = (errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.EOPNOTSUPP)
-"""What libnftables can pass on from the kernel; it gives words, never a number."""
+_ERRNOS = {
+    **{os.strerror(number): number for number in (errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EBUSY, errno.ENOMEM)},
+    "does not exist": errno.ENOENT,  # of an element of an interval set, which nft looks for itself
+}
+"""libnftables gives words, never a number: what they stand for."""
 
 _lock = threading.Lock()
 _kept: tuple[tuple[int, int], int] | None = None
@@ -92,5 +95,5 @@ def _library() -> ctypes.CDLL:
 def _error(words: str) -> OSError:
     """The complaint of nft: its first line, without ``Error:`` and the column marks below."""
     line = words.partition("\n")[0].rpartition("Error: ")[2].strip() or "nft gives no reason"
-    number = next((known for known in _KNOWN if os.strerror(known) in line), errno.EINVAL)
+    number = next((number for said, number in _ERRNOS.items() if said in line), errno.EINVAL)
     return OSError(number, f"nftables: {line}")

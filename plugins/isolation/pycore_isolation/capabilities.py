@@ -53,17 +53,20 @@ class Privileges(Section):
         doc=f"Capabilities to have beside the default ones ({', '.join(DEFAULT)}), or ALL.",
         change=Change.RESTART,
         example=["NET_ADMIN"],
+        flags=("--cap-add",),
     )
     cap_drop: Many[Capability] = setting(
         (),
         doc="Capabilities not to have, or ALL; what cap_add names is kept all the same.",
         change=Change.RESTART,
         example=["ALL"],
+        flags=("--cap-drop",),
     )
     no_new_privileges: bool = setting(
         True,
         doc="Whether set-user-id programs and file capabilities give nothing (PR_SET_NO_NEW_PRIVS).",
         change=Change.RESTART,
+        flags=("--no-new-privileges",),
     )
 
     def granted(self) -> int:

@@ -31,20 +31,30 @@ class Resources(Section):
     memory: Size | None = setting(
         None, doc="Memory for all its processes, file cache included; beyond it they are killed.",
         change=Change.LIVE, example="256M",
+        flags=("-m", "--memory"),
     )  # fmt: skip
     swap: Size | None = setting(
         None, doc="Swap beside it; by default as much as `memory` again. With cgroup v1 only together with `memory`.",
         change=Change.LIVE, example="0",
     )  # fmt: skip
     cpus: Annotated[float, pydantic.Field(ge=0.01, le=8192)] | None = setting(
-        None, doc="Processors' worth of time, such as 0.5.", change=Change.LIVE, example=0.5
+        None,
+        doc="Processors' worth of time, such as 0.5.",
+        change=Change.LIVE,
+        example=0.5,
+        flags=("--cpus",),
     )
     cpu_shares: Annotated[int, pydantic.Field(ge=2, le=262144)] | None = setting(
-        None, doc="Share of processor time where it is short, beside others' 1024.", change=Change.LIVE, example=512
+        None,
+        doc="Share of processor time where it is short, beside others' 1024.",
+        change=Change.LIVE,
+        example=512,
+        flags=("-c", "--cpu-shares"),
     )
     pids: Annotated[int, pydantic.Field(ge=1, le=4194304)] = setting(
         4096, doc="Processes and threads: enough for any server, too few for a fork bomb to take the host's 32768.",
         change=Change.LIVE, example=100,
+        flags=("--pids-limit",),
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Limits(Section):
         "no limit. What is not named is inherited. Without CAP_SYS_RESOURCE, pycore's own limits are the highest.",
         change=Change.RESTART,
         example={"nofile": 1024},
+        flags=("--ulimit",),
     )
 
 

@@ -47,7 +47,10 @@ class Names(Section):
     table = "container.*.isolation"
 
     hostname: HostName | None = setting(
-        None, doc="The host name inside; by default the container's name.", example="web"
+        None,
+        doc="The host name inside; by default the container's name.",
+        example="web",
+        flags=("--hostname",),
     )
     userns: UserNamespace = setting(
         "host",
@@ -55,6 +58,7 @@ class Names(Section):
         'back by the rest of this table; "auto" gives each app 65536 ids of its own, the same ones every time; '
         '"FIRST:COUNT" names them.',
         example="auto",
+        flags=("--userns",),
     )
 
 

@@ -34,6 +34,7 @@ class Seccomp(Section):
         doc='Which system calls there are: "default" leaves out those that containers should not need, but for those '
         'that a capability in `cap_add` is about; "unconfined" leaves out none.',
         change=Change.RESTART,
+        flags=("--seccomp",),
     )
 
 
@@ -108,11 +109,8 @@ def _key(granted: frozenset[str], library: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
-@functools.lru_cache(maxsize=4)
 def _library(look: Look) -> str:
-    """The file of the library, which is named by its version: loading it to ask would cost more than compiling."""
-    for directory in (f"/usr/lib/{platform.machine()}-linux-gnu", "/usr/lib64", "/usr/lib"):
-        for name in look.listdir(directory):
-            if name.startswith("libseccomp.so.2."):
-                return name
-    return ""
+    """The library's file, whose name says its version: loading it to ask would take longer than compiling."""
+    directories = (f"/usr/lib/{platform.machine()}-linux-gnu", "/usr/lib64", "/usr/lib")
+    links = [f"{directory}/libseccomp.so.2" for directory in directories]
+    return next((look.real(link) for link in links if look.exists(link)), "")

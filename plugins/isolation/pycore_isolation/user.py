@@ -39,9 +39,14 @@ class User(Section):
         "/etc/passwd and /etc/group list. Any user but root has no capabilities.",
         change=Change.RESTART,
         example="1000:1000",
+        flags=("-u", "--user"),
     )
     group_add: Many[GroupName] = setting(
-        (), doc="Supplementary groups, by number or by name.", change=Change.RESTART, example=["audio"]
+        (),
+        doc="Supplementary groups, by number or by name.",
+        change=Change.RESTART,
+        example=["audio"],
+        flags=("--group-add",),
     )
 
 

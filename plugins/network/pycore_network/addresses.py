@@ -18,7 +18,7 @@ from pycore.hookspecs import Host
 from pycore.spec import Container
 
 POOL = IPv4Network("10.208.0.0/12")
-"""Where subnets come from when the spec names none: private, and not what Docker, Podman, libvirt and Kubernetes take."""
+"""Where subnets come from when the spec names none: private, and not what Docker, Podman or Kubernetes take."""
 PREFIX = 22
 """1,021 containers: a Linux bridge has room for 1,023 ports (BR_PORT_BITS in net/bridge/br_private.h)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Any, ClassVar
 
@@ -75,6 +75,7 @@ class Bridge(Section):
         "length. They work from other hosts, from this one and from containers.",
         change=Change.LIVE,
         example=["8080:80", "127.0.0.1:5353:53/udp"],
+        flags=("-p", "--publish"),
     )
 
 
@@ -91,6 +92,13 @@ def pycore_sections() -> list[type[Section]]:
 @hookimpl
 def pycore_requirements(look: Look) -> Iterable[Requirement]:
     return [requirements.net_admin(look), requirements.libnftables(), *requirements.modules(look)]
+
+
+@hookimpl
+def pycore_run(source: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
+    """Containers of ``pycore run`` are all in one network, as Docker's are in its default bridge."""
+    driver = source["container"][name].get("network", {}).get("driver", "bridge")
+    return {"network": {DEFAULT: {"name": "run"}}} if driver == "bridge" else {}
 
 
 @hookimpl

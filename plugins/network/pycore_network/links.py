@@ -88,6 +88,19 @@ def join_bridge(name: str, bridge_index: int) -> bytes:
     return _request("ifinfmsg", _NEWLINK, _CHANGE, _UP, attributes)
 
 
+def reflect(name: str) -> bytes:
+    """Let a port of a bridge send a frame back to where it came from (hairpin mode; for a device that is a port).
+
+    With br_netfilter the bridge itself redirects what a container sends to its own published port.
+    """
+    data = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
+    attributes: Attributes = [
+        ("IFLA_IFNAME", name),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}),
+    ]
+    return _request("ifinfmsg", _NEWLINK, _CHANGE, {}, attributes)
+
+
 @lru_cache(maxsize=4)
 def loopback_up() -> bytes:
     """Bring ``lo`` up; the kernel gives it 127.0.0.1 then."""

@@ -50,12 +50,21 @@ class Names(Section):
         "container with a network of its own cannot reach; if that leaves none, it has none.",
         change=Change.RESTART,
         example=["9.9.9.9"],
+        flags=("--dns",),
     )
     dns_search: Many[Word] = setting(
-        (), doc="Domains to search in; without it the host's.", change=Change.RESTART, example=["example.org"]
+        (),
+        doc="Domains to search in; without it the host's.",
+        change=Change.RESTART,
+        example=["example.org"],
+        flags=("--dns-search",),
     )
     extra_hosts: dict[Word, Address] = setting(
-        {}, doc="Lines to add to /etc/hosts: name and address.", change=Change.RESTART, example={"db": "192.0.2.7"}
+        {},
+        doc="Lines to add to /etc/hosts: name and address.",
+        change=Change.RESTART,
+        example={"db": "192.0.2.7"},
+        flags=("--add-host",),
     )
 
 

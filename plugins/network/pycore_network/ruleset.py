@@ -101,7 +101,7 @@ def add_ports(table: str, keys: Iterable[Key], targets: Iterable[tuple[str, int]
     ``who`` is the container's name, shown beside each element by ``nft list ruleset``.
     """
     return "\n".join(
-        f"add element inet {table} {_map(key)} {{ {_key(key)} comment \"{who}\" : {address} . {port} }}"
+        f'add element inet {table} {_map(key)} {{ {_key(key)} comment "{who}" : {address} . {port} }}'
         for key, (address, port) in zip(keys, targets, strict=True)
     )
 

@@ -50,7 +50,11 @@ class Mount(InsideOperation):
 
 @dataclass(frozen=True)
 class Device(InsideOperation):
-    """A device of the host, bound in: so /dev itself can be nodev, and a device made inside never works."""
+    """A device of the host, bound in: so /dev itself can be nodev, and a device made inside never works.
+
+    It is the host's own inode: read-only, so that root inside cannot change its mode or owner. Data goes
+    through all the same, for a device is not a part of its file system (inode_permission() in fs/namei.c).
+    """
 
     step = Step.KERNEL_FS
     path: str
@@ -60,11 +64,11 @@ class Device(InsideOperation):
 
     def do(self, ctx: Context) -> None:
         tree = ctx.held.pop(self)
-        ctx.kernel.mount_attributes(tree, NOSUID | NOEXEC)
+        ctx.kernel.mount_attributes(tree, READ_ONLY | NOSUID | NOEXEC)
         ctx.kernel.mount_place(tree, self.path, directory=False)
 
     def explain(self) -> str:
-        return f"bind the host's {self.path}"
+        return f"bind {self.path} of the host"
 
 
 @dataclass(frozen=True)

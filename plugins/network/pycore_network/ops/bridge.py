@@ -168,7 +168,10 @@ class Link(Operation):
             links.default_route(self.gateway),
         ]
         ctx.kernel.netlink(inside, ctx.pid)
-        ctx.kernel.netlink([links.join_bridge(self.device, ctx.kernel.link_index(self.bridge))])
+        index = ctx.kernel.link_index(self.bridge)
+        ctx.kernel.netlink([links.join_bridge(self.device, index), links.reflect(self.device)])
+        ctx.kernel.link_wait(self.device)
+        ctx.kernel.link_wait("eth0", ctx.pid)
 
     def _delete(self, ctx: Context) -> None:
         from pycore_network import links
