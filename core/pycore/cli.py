@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +125,16 @@ def perform(session: Session, words: Sequence[str]) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:
-        return _unexpected(session, f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+        where = f"{error.filename}: " if error.filename else ""
+        report(session, PycoreError(f"{where}{error.strerror or error}"))
+        return failure_status or 1
+    except Exception as error:  # a defect of ours: the user gets a sentence, whoever mends it the traceback
+        traceback.print_exc()
+        report(session, PycoreError(f"a defect of pycore: {type(error).__name__}: {error}", hint=_WHERE_TRACES_GO))
+        return failure_status or 1
 
 
-def _unexpected(session: Session, message: str) -> int:
-    report(session, PycoreError(message))
-    return 1
+_WHERE_TRACES_GO = "please report it, with RUN_DIR/supervisor.log or what stands above"
 
 
 def report(session: Session, error: PycoreError) -> None:

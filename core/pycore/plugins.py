@@ -201,7 +201,7 @@ class Plugins:
                     )
 
     @staticmethod
-    def _guard(name: str, hook: str, what: str, call: Callable[..., T], **arguments: Any) -> T:
+    def _guard(name: str, hook: str, what: str, call: Callable[..., T], /, **arguments: Any) -> T:
         try:
             return call(**arguments)
         except PycoreError:
