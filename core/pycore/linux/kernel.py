@@ -332,11 +332,11 @@ class Kernel(Look):
 
         netlink.send(messages, pid)
 
-    def link_wait(self, name: str, pid: int = 0) -> None:
-        """Wait until a network device that was brought up can send and receive. Raises OSError: ENODEV, ETIMEDOUT."""
+    def link_wait(self, names: Sequence[str], pid: int = 0) -> None:
+        """Wait until network devices that were brought up can send and receive. Raises OSError: ENODEV, ETIMEDOUT."""
         from pycore.linux import netlink
 
-        netlink.wait_until_up(name, pid)
+        netlink.wait_until_up(names, pid)
 
     def nft(self, commands: str) -> None:
         """Run nftables commands as one transaction: all of them or none (libnftables(3)).

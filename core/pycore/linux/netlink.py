@@ -39,22 +39,20 @@ def send(messages: Sequence[bytes], pid: int = 0) -> None:
         raise errors[0]
 
 
-def wait_until_up(name: str, pid: int = 0, seconds: float = 1.0) -> None:
-    """Wait until a device can send and receive, which is a moment after it was brought up.
+def wait_until_up(names: Sequence[str], pid: int = 0, seconds: float = 1.0) -> None:
+    """Wait until devices can send and receive, which is a moment after they were brought up.
 
     The kernel does the last step later, in a worker (net/core/link_watch.c), and drops what is sent before; a lost
     ARP request costs a second. From Linux 6.8 on to ask for the state makes it do that step at once. Raises
     OSError: ENODEV, or ETIMEDOUT after so many ``seconds``.
     """
-    attribute = name.encode() + b"\0"
-    body = _LINK.pack(0, 0, 0, 0, 0) + struct.pack("=HH", 4 + len(attribute), _IFLA_IFNAME) + attribute
-    request = _HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body
     deadline = time.monotonic() + seconds
     with _socket(pid) as sock:
-        while _state(sock, request) != _IF_OPER_UP:
-            if time.monotonic() > deadline:
-                raise OSError(errno.ETIMEDOUT, "the device does not come up", name)
-            time.sleep(0.001)
+        for name in names:
+            while _state(sock, name) != _IF_OPER_UP:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ETIMEDOUT, "the device does not come up", name)
+                time.sleep(0.001)
 
 
 def _socket(pid: int) -> socket.socket:
@@ -112,12 +110,15 @@ def _error(answer: bytes) -> OSError | None:
     return OSError(-number, os.strerror(-number) + (f" ({words})" if words else ""))
 
 
-def _state(sock: socket.socket, request: bytes) -> int:
+def _state(sock: socket.socket, name: str) -> int:
     """A device's operational state (RFC 2863)."""
-    sock.send(request)
+    attribute = name.encode() + b"\0"
+    body = _LINK.pack(0, 0, 0, 0, 0) + struct.pack("=HH", 4 + len(attribute), _IFLA_IFNAME) + attribute
+    sock.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body)
     answer = _answer(sock)
     error = _error(answer)
     if error:
+        error.filename = name
         raise error
     return int.from_bytes(_attribute(answer[_HEADER.size + _LINK.size :], _IFLA_OPERSTATE), "little")
 

@@ -170,8 +170,8 @@ class Link(Operation):
         ctx.kernel.netlink(inside, ctx.pid)
         index = ctx.kernel.link_index(self.bridge)
         ctx.kernel.netlink([links.join_bridge(self.device, index), links.reflect(self.device)])
-        ctx.kernel.link_wait(self.device)
-        ctx.kernel.link_wait("eth0", ctx.pid)
+        ctx.kernel.link_wait([self.device, self.bridge])
+        ctx.kernel.link_wait(["eth0"], ctx.pid)
 
     def _delete(self, ctx: Context) -> None:
         from pycore_network import links

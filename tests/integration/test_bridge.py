@@ -1,0 +1,323 @@
+"""The bridge driver with real devices and traffic: a host, its neighbour on the LAN, and containers, in namespaces."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pycore.errors import Conflict
+from pycore.hookspecs import Host
+from pycore.linux.kernel import Kernel
+from pycore.ops import Context, Operation, from_record, to_record
+from pycore.spec import App, Container
+from pycore_network import bridge
+from pycore_network.bridge import Bridge, BridgedNetwork
+from support.netns import Namespace, peer_seen
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("libnftables", "ip")]
+
+LAN_HOST, LAN_NEIGHBOUR = "192.0.2.1", "192.0.2.2"
+
+
+@dataclass
+class Running:
+    """A container: a process in a namespace of its own, and what was done for it."""
+
+    namespace: Namespace
+    operations: list[Operation]
+    address: str
+    context: Context
+
+
+@dataclass
+class Lab:
+    """A host with a neighbour; operations run on the host."""
+
+    host: Namespace
+    neighbour: Namespace
+    run_dir: Path
+    kernel: Kernel = field(default_factory=Kernel)
+    running: list[Running] = field(default_factory=list)
+
+    def view(self) -> Host:
+        return Host(self.kernel, self.run_dir, self.run_dir)
+
+    def start(self, name: str = "shop/web", *, namespace: Namespace | None = None, **fields: object) -> Running:
+        app, _, short = name.partition("/")
+        container = make(app, short, **fields)
+        namespace = namespace or Namespace()
+        with self.host.entered():
+            view = self.view()
+            operations = [*bridge.pycore_prepare(container, view), *bridge.pycore_attach(container, view)]
+            assert not view.problems
+            context = Context(self.kernel, name, namespace.pid)
+            running = Running(namespace, operations, view.claims["network lease"][container.id], context)
+            self.running.append(running)
+            for operation in operations:
+                operation.do(context)
+        return running
+
+    def stop(self, running: Running) -> None:
+        self.running.remove(running)
+        running.namespace.close()
+        with self.host.entered():
+            for operation in reversed(running.operations):
+                operation.undo(running.context)
+
+    def devices(self) -> set[str]:
+        with self.host.entered():
+            return {name for _, name in socket.if_nameindex()}
+
+    def tables(self) -> list[str]:
+        return self.host.run("nft list tables").splitlines()
+
+    def close(self) -> None:
+        for running in list(self.running):
+            self.stop(running)
+        self.host.close()
+        self.neighbour.close()
+
+
+def make(
+    app: str, name: str, *, network: str | None = None, subnet: str | None = None, ports: tuple[str, ...] = ()
+) -> Container:
+    declared = {BridgedNetwork: BridgedNetwork(name=network, subnet=subnet)}
+    whole = App(app, Path("/"), tables={"network": {"default": declared}})
+    return Container(whole, name, {"network": "bridge"}, {Bridge: Bridge(ports=ports)}, f"{app}{name}".ljust(12, "0"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    host, neighbour = Namespace(loopback=True), Namespace(loopback=True)
+    lab = Lab(host, neighbour, tmp_path / "run")
+    try:
+        host.run(f"ip link add lan0 type veth peer name lan0 netns {neighbour.pid}")
+        for side, address in ((host, LAN_HOST), (neighbour, LAN_NEIGHBOUR)):
+            side.run(f"ip address add {address}/24 dev lan0")
+            side.run("ip link set lan0 up")
+        for side in (host, neighbour):
+            lab.kernel.link_wait(["lan0"], side.pid)
+        yield lab
+    finally:
+        lab.close()
+
+
+def test_container_and_host_reach_each_other(lab: Lab) -> None:
+    web = lab.start()
+    with web.namespace.listen(80) as server:
+        gateway = web.address.rpartition(".")[0] + ".1"
+        assert peer_seen(lab.host.socket(), server, (web.address, 80)).startswith("10.208.")
+    with lab.host.listen(81) as server:
+        assert peer_seen(web.namespace.socket(), server, ("10.208.0.1", 81)) == web.address, gateway
+
+
+def test_the_way_out_hides_the_containers_address(lab: Lab) -> None:
+    web = lab.start()
+    with lab.neighbour.listen(80) as server:
+        assert peer_seen(web.namespace.socket(), server, (LAN_NEIGHBOUR, 80)) == LAN_HOST
+
+
+@pytest.mark.parametrize("bridge_netfilter", ["0", "1"])
+def test_published_port_from_everywhere(lab: Lab, bridge_netfilter: str) -> None:
+    """Also where br_netfilter lets the bridge apply the rules to what stays inside it (Docker loads it)."""
+    if "bridge" in lab.host.run("ls /proc/sys/net").split():
+        lab.host.run(f"sysctl -q -w net.bridge.bridge-nf-call-iptables={bridge_netfilter}")
+    web, other = lab.start(ports=("8080:80",)), lab.start("shop/other")
+    with web.namespace.listen(80) as server:
+        assert peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 8080)) == LAN_NEIGHBOUR
+        for address in ("127.0.0.1", "127.0.0.5", LAN_HOST, "10.208.0.1"):
+            peer_seen(lab.host.socket(), server, (address, 8080))
+        for namespace in (web.namespace, other.namespace):
+            for address in (LAN_HOST, "10.208.0.1"):
+                peer_seen(namespace.socket(), server, (address, 8080))
+
+
+def test_published_port_is_open_to_other_networks(lab: Lab) -> None:
+    web, stranger = lab.start(ports=("8080:80",)), lab.start("bank/desk")
+    with web.namespace.listen(80) as server:
+        peer_seen(stranger.namespace.socket(), server, (LAN_HOST, 8080))
+
+
+def test_udp_range_and_address(lab: Lab) -> None:
+    web = lab.start(ports=(f"{LAN_HOST}:5300-5302:53-55/udp",))
+    with web.namespace.socket(socket.SOCK_DGRAM) as server, lab.neighbour.socket(socket.SOCK_DGRAM) as client:
+        server.bind(("0.0.0.0", 55))
+        client.sendto(b"ask", (LAN_HOST, 5302))
+        question, address = server.recvfrom(10)
+        server.sendto(b"answer", address)
+        assert (question, client.recv(10)) == (b"ask", b"answer")
+
+
+def test_port_on_loopback_is_for_the_host_alone(lab: Lab) -> None:
+    web = lab.start(ports=("127.0.0.1:8080:80",))
+    with web.namespace.listen(80) as server:
+        peer_seen(lab.host.socket(), server, ("127.0.0.1", 8080))
+        refused(lab.neighbour, (LAN_HOST, 8080))
+
+
+def test_unpublished_port_is_closed_to_those_who_know_the_way(lab: Lab) -> None:
+    web = lab.start()
+    lab.neighbour.run(f"ip route add {web.address} via {LAN_HOST}")
+    with web.namespace.listen(80) as server:
+        refused(lab.neighbour, (web.address, 80))
+        lab.host.run(f"nft flush chain inet {lab.view().instance} forward")
+        peer_seen(lab.neighbour.socket(), server, (web.address, 80))  # so it was the rules that closed it
+
+
+def test_networks_are_closed_to_each_other(lab: Lab) -> None:
+    web, stranger, friend = lab.start(), lab.start("bank/desk"), lab.start("shop/db")
+    with web.namespace.listen(80) as server:
+        refused(stranger.namespace, (web.address, 80))
+        assert peer_seen(friend.namespace.socket(), server, (web.address, 80)) == friend.address
+
+
+def test_the_hosts_loopback_is_closed_to_containers(lab: Lab) -> None:
+    web = lab.start()
+    for command in (
+        "sysctl -q -w net.ipv4.conf.all.route_localnet=1",
+        "ip rule add pref 1 to 127.0.0.9 lookup main",
+        "ip rule add pref 2 lookup local",
+        "ip rule del pref 0",
+        "ip route add 127.0.0.9 via 10.208.0.1",
+    ):
+        web.namespace.run(command)
+    with lab.host.listen(81, "127.0.0.9") as server:
+        refused(web.namespace, ("127.0.0.9", 81))
+        lab.host.run(f"nft flush chain inet {lab.view().instance} guard")
+        peer_seen(web.namespace.socket(), server, ("127.0.0.9", 81))
+
+
+def test_networks_of_one_name_are_one(lab: Lab) -> None:
+    web, desk = lab.start(network="common"), lab.start("bank/desk", network="common")
+    with web.namespace.listen(80) as server:
+        assert peer_seen(desk.namespace.socket(), server, (web.address, 80)) == desk.address
+
+
+def test_nothing_is_left(lab: Lab) -> None:
+    before = lab.devices()
+    web, desk = lab.start(ports=("8080:80", "8081-8083:81-83/udp")), lab.start("bank/desk", ports=("9090:90",))
+    assert len(lab.devices() - before) == 4
+    lab.stop(web)
+    assert lab.tables() == [f"table inet {lab.view().instance}"]
+    with desk.namespace.listen(90) as server:
+        peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 9090))
+    assert "shop" not in lab.host.run("nft list ruleset")
+    lab.stop(desk)
+    assert lab.tables() == []
+    assert lab.devices() == before
+    assert [path for path in lab.run_dir.rglob("*") if path.is_file()] == []
+
+
+def test_undo_of_what_was_never_done_and_twice(lab: Lab) -> None:
+    web = lab.start(ports=("8080:80",))
+    never = make("bank", "desk", ports=("9090:90",))
+    with lab.host.entered():
+        view = lab.view()
+        for operation in (*bridge.pycore_prepare(never, view), *bridge.pycore_attach(never, view)):
+            operation.undo(web.context)
+    with web.namespace.listen(80) as server:
+        peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 8080))
+    lab.stop(web)
+    with lab.host.entered():
+        for operation in reversed(web.operations):
+            operation.undo(web.context)
+
+
+def test_failed_start_gives_everything_back(lab: Lab) -> None:
+    """As when a program is not found: the namespace lives while its operations are undone."""
+    before = lab.devices()
+    web = lab.start(ports=("8080:80",))
+    with lab.host.entered():
+        for operation in reversed(web.operations):
+            operation.undo(web.context)
+    assert lab.devices() == before
+
+
+def test_operations_survive_the_journal(lab: Lab) -> None:
+    web = lab.start(ports=("8080:80",))
+    web.operations = [from_record(to_record(operation)) for operation in web.operations]
+    lab.stop(web)
+    assert lab.tables() == []
+
+
+def test_restart_while_the_old_namespace_is_still_going_down(lab: Lab) -> None:
+    web = lab.start(ports=("8080:80",))
+    fresh = Namespace()
+    kept = os.open(f"/proc/{web.namespace.pid}/ns/net", os.O_RDONLY)
+    try:
+        web.namespace.close()
+        web.context.pid, web.namespace = fresh.pid, fresh
+        link = next(operation for operation in web.operations if type(operation).__name__ == "Link")
+        with lab.host.entered():
+            link.undo(web.context)
+            link.do(web.context)
+    finally:
+        os.close(kept)
+    with fresh.listen(80) as server:
+        peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 8080))
+
+
+def test_a_port_has_one_holder(lab: Lab) -> None:
+    lab.start(ports=("8080:80",))
+    with pytest.raises(Conflict, match="leads to shop/web already"):
+        lab.start("shop/db", ports=("8080:80",))
+    with lab.host.entered():
+        view = lab.view()
+        list(bridge.pycore_attach(make("bank", "desk", ports=("127.0.0.1:8080:80",)), view))
+    (problem,) = view.problems
+    assert problem.message == "port 8080/tcp of the host leads to container shop/web already"
+    assert problem.path == ("network", "ports", 0)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_that_a_process_holds(lab: Lab, address: str) -> None:
+    with lab.host.listen(8080, address), lab.host.entered():
+        view = lab.view()
+        list(bridge.pycore_attach(make("bank", "desk", ports=("8080:80",)), view))
+    assert f"(pid {os.getpid()})" in view.problems[0].message
+
+
+def test_description_is_the_same_once_it_runs(lab: Lab) -> None:
+    web = lab.start(ports=("8080:80",))
+    lab.start("shop/other")
+    with lab.host.entered():
+        view, container = lab.view(), make("shop", "web", ports=("8080:80",))
+        again = [*bridge.pycore_prepare(container, view), *bridge.pycore_attach(container, view)]
+        told = bridge.pycore_inspect(container, lab.view())
+    assert again == web.operations
+    assert told["address"] == web.address
+    assert told["ports"] == ["0.0.0.0:8080->80/tcp"]
+
+
+def test_a_subnet_in_use_is_refused(lab: Lab) -> None:
+    lab.start(subnet="10.77.0.0/24")
+    with lab.host.entered():
+        for app, subnet in (("bank", "192.0.2.128/25"), ("bank", "10.77.0.0/16"), ("shop", "10.78.0.0/24")):
+            view = lab.view()
+            list(bridge.pycore_prepare(make(app, "desk", subnet=subnet), view))
+            assert len(view.problems) == 1
+
+
+def test_networks_mends_what_was_taken_away(lab: Lab) -> None:
+    web = lab.start()
+    lab.host.run("nft flush ruleset")
+    lab.start("shop/other")
+    with lab.neighbour.listen(80) as server:
+        assert peer_seen(web.namespace.socket(), server, (LAN_NEIGHBOUR, 80)) == LAN_HOST
+
+
+def test_ruleset_keeps_nobody_elses_rules(lab: Lab) -> None:
+    lab.host.run("nft add table inet theirs")
+    lab.stop(lab.start(ports=("8080:80",)))
+    assert lab.tables() == ["table inet theirs"]
+
+
+def refused(namespace: Namespace, target: tuple[str, int]) -> None:
+    with namespace.socket() as client:
+        client.settimeout(0.3)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            client.connect(target)

@@ -1,0 +1,87 @@
+"""Network namespaces for tests, each held by a process that sleeps; sockets in them are made from the test itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pycore.linux import libc
+
+_OWN = "/proc/thread-self/ns/net"
+
+
+class Namespace:
+    """A network namespace of its own, with ``lo`` up where asked for."""
+
+    def __init__(self, *, loopback: bool = False) -> None:
+        self._process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        self.pid = self._process.pid
+        own = os.readlink(_OWN)
+        while os.readlink(f"/proc/{self.pid}/ns/net") == own:
+            time.sleep(0.001)
+        if loopback:
+            self.run("ip link set lo up")
+
+    def close(self) -> None:
+        """End it; the kernel takes its devices down."""
+        self._process.kill()
+        self._process.wait()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """The test's own thread is in it for a while."""
+        own = os.open(_OWN, os.O_RDONLY)
+        theirs = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+        libc.setns(theirs, libc.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            libc.setns(own, libc.CLONE_NEWNET)
+            os.close(own)
+            os.close(theirs)
+
+    def run(self, command: str) -> str:
+        """Run a command in it; its output."""
+        words = ["nsenter", "-t", str(self.pid), "--net", *command.split()]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+        """A socket that belongs to it, wherever it is used; gives up after a second."""
+        with self.entered():
+            made = socket.socket(socket.AF_INET, kind)
+        made.settimeout(1)
+        return made
+
+    def listen(self, port: int, address: str = "0.0.0.0") -> socket.socket:
+        """A TCP socket that waits there for connections."""
+        server = self.socket()
+        server.bind((address, port))
+        server.listen()
+        return server
+
+    def wait_until_gone(self, device: str) -> None:
+        """Wait until the kernel has taken a device down, which happens later than the end of what held it."""
+        with self.entered():
+            for _ in range(1000):
+                if device not in (name for _, name in socket.if_nameindex()):
+                    return
+                time.sleep(0.005)
+        raise AssertionError(f"{device} is still there")
+
+
+def peer_seen(client: socket.socket, server: socket.socket, target: tuple[str, int]) -> str:
+    """Connect, exchange a word each way, and tell the address that the server saw the client at."""
+    with client:
+        client.connect(target)
+        server.settimeout(1)
+        accepted, (address, _) = server.accept()
+        with accepted:
+            client.sendall(b"ask")
+            assert accepted.recv(10) == b"ask"
+            accepted.sendall(b"answer")
+            assert client.recv(10) == b"answer"
+    return str(address)
