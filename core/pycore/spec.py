@@ -74,20 +74,22 @@ class Section(pydantic.BaseModel):
     @classmethod
     def change_of(cls, name: str) -> Change:
         """The change class of a field."""
-        extra = cls.model_fields[name].json_schema_extra
-        word = extra.get("x-pycore-change", "recreate") if isinstance(extra, dict) else "recreate"
-        return Change[str(word).upper()]
+        return Change[str(cls._extra(name).get("x-pycore-change", "recreate")).upper()]
 
     @classmethod
     def flags_of(cls, name: str) -> tuple[str, ...]:
         """What ``pycore run`` calls a field; empty where it cannot be given there."""
+        return tuple(cls._extra(name).get("x-pycore-flags", ()))
+
+    @classmethod
+    def _extra(cls, name: str) -> Mapping[str, Any]:
+        """What :func:`setting` noted of a field."""
         extra = cls.model_fields[name].json_schema_extra
-        flags = extra.get("x-pycore-flags", []) if isinstance(extra, dict) else []
-        return tuple(str(flag) for flag in cast(list[Any], flags))
+        return cast(Mapping[str, Any], extra) if isinstance(extra, dict) else {}
 
 
 def _tuple(value: Any) -> Any:
-    return tuple(cast(list[Any], value)) if isinstance(value, list) else value
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 T = TypeVar("T")
@@ -106,7 +108,7 @@ Text = Annotated[str, pydantic.AfterValidator(_no_nul)]
 
 
 def looks(word: str, pattern: str) -> pydantic.WithJsonSchema:
-    """What the strings of a type look like, for editors, the reference page and strategies: ``looks("size", "[0-9]+")``.
+    """What the strings of a type look like: for editors, the reference page, and strategies.
 
     A part of an Annotated type beside its validator, which alone decides. ``pattern`` is a regular expression for
     the whole string, in what Python and ECMA 262 have in common.
@@ -172,7 +174,9 @@ def _duration(value: str) -> str:
     return value
 
 
-Duration = Annotated[Text, pydantic.AfterValidator(_duration), looks("duration", r"[0-9]{1,9}(\.[0-9]{1,2})?(ms|s|m|h)")]
+Duration = Annotated[
+    Text, pydantic.AfterValidator(_duration), looks("duration", r"[0-9]{1,9}(\.[0-9]{1,2})?(ms|s|m|h)")
+]
 """A time with a unit; :func:`parse_duration` gives its seconds."""
 
 

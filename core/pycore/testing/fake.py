@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import posixpath
+import reprlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -73,7 +74,14 @@ _DIRECTORIES = (
     "/bin", "/home", "/proc/sys/net/ipv4/conf", "/root", "/run", "/sys/class/net", "/sys/firmware", "/tmp", "/usr/bin",
     "/var/lib", "/var/tmp",
 )  # fmt: skip
-_MOUNTS = (("/", "ext4"), ("/proc", "proc"), ("/sys", "sysfs"), (CGROUPS, "cgroup2"), ("/dev", "devtmpfs"), ("/run", "tmpfs"))
+_MOUNTS = (
+    ("/", "ext4"),
+    ("/proc", "proc"),
+    ("/sys", "sysfs"),
+    (CGROUPS, "cgroup2"),
+    ("/dev", "devtmpfs"),
+    ("/run", "tmpfs"),
+)
 _PROCESS_FILES = ("uid_map", "gid_map", "setgroups", "comm", "cgroup", "oom_score_adj")
 _LINK_FILES = ("route_localnet", "forwarding", "rp_filter", "arp_notify", "accept_local", "proxy_arp")
 _ALL_CAPABILITIES = (1 << 41) - 1
@@ -86,7 +94,7 @@ def _act(method: Callable[P, R]) -> Callable[P, R]:
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
         kernel = arguments[0]
         assert isinstance(kernel, FakeKernel)
-        kernel.faults.check(f"{method.__name__}({', '.join(repr(each) for each in arguments[1:])})")
+        kernel.faults.check(f"{method.__name__}({', '.join(map(reprlib.repr, arguments[1:]))})")
         return method(*arguments, **keywords)
 
     return call
@@ -334,7 +342,9 @@ class FakeKernel(Kernel):
 
     def _remove_cgroup(self, path: str) -> None:
         """A control group goes with its files, unless there are processes or groups in it."""
-        if self.read(f"{path}/cgroup.procs").strip() or any(self.is_dir(f"{path}/{name}") for name in self.listdir(path)):
+        if self.read(f"{path}/cgroup.procs").strip() or any(
+            self.is_dir(f"{path}/{name}") for name in self.listdir(path)
+        ):
             raise fail(errno.EBUSY, path)
         for name in self.listdir(path):
             self.files.remove(f"{path}/{name}")

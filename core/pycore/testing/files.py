@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import posixpath
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -31,6 +32,10 @@ class Node:
     uid: int = 0
     gid: int = 0
     version: int = field(default_factory=lambda: next(_versions), compare=False)
+    """Another one for each change, for :meth:`pycore.linux.look.Look.stamp`."""
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {self.mode:o} {self.uid}:{self.gid} {reprlib.repr(self.content)}"
 
 
 class Files:

@@ -82,7 +82,7 @@ class FakeProcess(Starting):
     def go(self) -> None:
         inside.confine(self.request, self._ctx)
         self.executed = True
-        self.close()
+        self.kernel.close_all()
 
     def abandon(self) -> None:
         self.spawner.end(self.request.id, -signal.SIGKILL)

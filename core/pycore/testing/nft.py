@@ -1,4 +1,4 @@
-"""nftables in memory: tables with their sets and maps, changed by the commands of nft(8) that put elements in and out."""
+"""nftables in memory: tables with their sets and maps, and the commands of nft(8) that fill and empty them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _COMMAND = re.compile(r"(?:[^;\n{]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})+")
 _TABLE = re.compile(r"(?:add |create )?table (?P<table>\w+ \S+)(?: (?P<body>\{.*))?", re.DOTALL)
 _DELETE_TABLE = re.compile(r"(?P<verb>delete|destroy) table (?P<table>\w+ \S+)")
 _ADD_SET = re.compile(r"add (?:set|map|chain) (?P<table>\w+ \S+) (?P<name>\S+).*", re.DOTALL)
-_ELEMENT = re.compile(r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL)
+_ELEMENT = re.compile(
+    r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL
+)
 _INNER = re.compile(r"\b(?:set|map) (\w+) \{")
 _COMMENT = re.compile(r' comment "[^"]*"')
 
