@@ -432,9 +432,7 @@ def _inspect(session: Session, arguments: argparse.Namespace) -> int:
     row = _row(session.engine, record) | {
         "spec": record.source,
         "operations": [
-            _operation_json(operation)
-            for which in ("prepared", "attached")
-            for operation in record.operations(which)
+            _operation_json(operation) for which in ("prepared", "attached") for operation in record.operations(which)
         ],
     }
     session.out(json.dumps(row, indent=2, default=str) + "\n")
@@ -443,7 +441,8 @@ def _inspect(session: Session, arguments: argparse.Namespace) -> int:
 
 def _each(session: Session, names: Sequence[str], act: Callable[[str], Any]) -> int:
     """Do something to several containers: all are tried, each failure is reported."""
-    status, done = 0, []
+    status = 0
+    done: list[Any] = []
     for name in names:
         try:
             done.append(act(name))

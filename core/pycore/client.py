@@ -120,7 +120,7 @@ def _forward_signals(connection: object) -> None:
             os._exit(128 + number)
 
     for number in FORWARDED:
-        _signal.signal(number, forward)
+        _signal.signal(number, forward)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _open_or_null(fd: int) -> int:

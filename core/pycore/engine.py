@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Engine:
         self.kernel = kernel or Kernel()
         self.state = State(self.run_dir, self.data_dir)
         self.executor = executor or Executor()
-        self._make_launcher = launcher or (lambda on_exit: SpawnerLauncher(self.run_dir, on_exit))
+        self._make_launcher = launcher or partial(SpawnerLauncher, self.run_dir)
         self._lifecycle: Lifecycle | None = None
         self._opening = threading.RLock()
         self._planning = threading.Lock()
@@ -181,7 +181,7 @@ class Engine:
 
     # -- apps --------------------------------------------------------------------------------------------
 
-    def apply(self, app: App, *, progress: Progress = lambda *_: None, timings: list[Timing] | None = None) -> Plan:
+    def apply(self, app: App, *, progress: Progress | None = None, timings: list[Timing] | None = None) -> Plan:
         """Bring an app into the wanted state; if a part fails, what was there before is put back.
 
         Raises SpecError before anything is touched, PycoreError after all has been put back.
@@ -205,7 +205,7 @@ class Engine:
             return plan
 
     @contextlib.contextmanager
-    def _watching(self, app: str, timings: list[Timing] | None) -> Iterator[None]:
+    def _watching(self, app: str, timings: list[Timing] | None) -> Generator[None, None, None]:
         if timings is not None:
             self.executor.watched[app] = timings
         try:
@@ -223,7 +223,9 @@ class Engine:
                     back.append(partial(life.remove, record))
         return plan
 
-    def _carry_out(self, life: Lifecycle, plan: Plan, back: list[Callable[[], object]], progress: Progress) -> None:
+    def _carry_out(
+        self, life: Lifecycle, plan: Plan, back: list[Callable[[], object]], progress: Progress | None
+    ) -> None:
         gone = [action for action in plan.actions if action.kind is Kind.REMOVE]
         self._stop(life, [action.old for action in gone if action.old], back)
         for action in plan.actions:
@@ -231,7 +233,8 @@ class Engine:
             if action.new:
                 self._perform(life, action, back)
             self.executor.note(action.container, "total", partial(str, action.kind.value), began)
-            progress(action.container, _DONE[action.kind])
+            if progress:
+                progress(action.container, _DONE[action.kind])
 
     def _perform(self, life: Lifecycle, action: Action, back: list[Callable[[], object]]) -> None:
         """One action, with the way back noted as soon as there is one."""

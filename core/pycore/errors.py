@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 
@@ -88,7 +88,8 @@ class SpecError(PycoreError):
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> SpecError:
-        return cls([Problem(**{**problem, "path": tuple(problem["path"])}) for problem in fields["problems"]])
+        problems: list[dict[str, Any]] = fields["problems"]
+        return cls([replace(Problem(**problem), path=tuple(problem["path"])) for problem in problems])
 
 
 class OperationError(PycoreError):

@@ -73,7 +73,8 @@ class Host:
     @property
     def instance(self) -> str:
         """A word that names this pycore on the host, for cgroups, links and nft tables: ``pycore`` for the usual
-        run dir, with a short hash of the path for any other, so that two of them never touch each other's things."""
+        run dir, with a short hash of the path for any other, so that two of them never touch each other's things.
+        """
         if self.run_dir == DEFAULT_RUN_DIR:
             return "pycore"
         return f"pycore-{hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:6]}"
@@ -116,7 +117,8 @@ class Hooks:
     @hookspec
     def pycore_run(self, source: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
         """Named tables that a spec of ``pycore run`` needs beside its one container (``name``), which has been made
-        from the flags: ``{"volume": {"data": {}}}``. Called before the spec is read, only for ``pycore run``."""
+        from the flags: ``{"volume": {"data": {}}}``. Called before the spec is read, only for ``pycore run``.
+        """
         raise NotImplementedError
 
     @hookspec
@@ -147,5 +149,6 @@ class Hooks:
     @hookspec
     def pycore_inspect(self, container: Container, host: Host) -> dict[str, Any]:
         """What ``ps`` and ``inspect`` show of a container: addresses, ports, paths; plain values under words of the
-        plugin's choice."""
+        plugin's choice.
+        """
         raise NotImplementedError

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -379,7 +379,7 @@ def _request(container: Container, description: Description) -> Request:
 
 
 @contextlib.contextmanager
-def _streams(stdio: Stdio | None) -> Iterator[tuple[Stdio, tuple[int, ...]]]:
+def _streams(stdio: Stdio | None) -> Generator[tuple[Stdio, tuple[int, ...]], None, None]:
     """The program's streams: those given, or nothing to read and a pipe for each kind of output.
 
     Yields also the read ends; they are the caller's, the rest is closed here.
@@ -398,7 +398,7 @@ def _streams(stdio: Stdio | None) -> Iterator[tuple[Stdio, tuple[int, ...]]]:
 
 
 @contextlib.contextmanager
-def noted(error: BaseException) -> Iterator[None]:
+def noted(error: BaseException) -> Generator[None, None, None]:
     """While a failure is being cleaned up after: what fails there is said beside it, and does not replace it."""
     try:
         yield

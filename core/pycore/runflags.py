@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pycore.errors import UsageError
 from pycore.plugins import Plugins
@@ -161,7 +161,7 @@ def to_toml(source: Mapping[str, Any]) -> str:
 
 
 def _table_text(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    inner = {key: value for key, value in table.items() if isinstance(value, dict) and _is_table(path, key)}
+    inner = {key: value for key, value in _tables(table) if _is_table(path, key)}
     if path and (len(inner) < len(table) or not inner):
         yield f"\n[{'.'.join(map(_key, path))}]"
     for key, value in table.items():
@@ -169,6 +169,12 @@ def _table_text(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str
             yield f"{_key(key)} = {_value(value)}"
     for key, value in inner.items():
         yield from _table_text(value, (*path, key))
+
+
+def _tables(table: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield key, cast("dict[str, Any]", value)
 
 
 def _is_table(path: tuple[str, ...], key: str) -> bool:
@@ -186,12 +192,12 @@ def _value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return _text(value.replace("$", "$$"))
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+        return "[" + ", ".join(map(_value, items)) + "]"
     if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
-        )
+        pairs = cast("dict[str, Any]", value).items()
+        return "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in pairs) + " }" if pairs else "{}"
     return str(value)
 
 

@@ -62,8 +62,8 @@ class Channel:
             body = self._exactly(size, fds)
             if body is None:
                 return None
-            message = json.loads(body)
-            if not isinstance(message, dict):
+            message: Message = json.loads(body)
+            if type(message) is not dict:
                 raise ValueError("a frame that is no object")
         except BaseException:
             for fd in fds:

@@ -53,7 +53,7 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until there is neither somebody to talk to nor a container."""
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake_up)
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self._reap)
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
@@ -157,6 +157,10 @@ class Spawner:
                 self.control.send(message, fds or [])
             except OSError:
                 self._hang_up()
+
+
+def _wake_up(*_: object) -> None:
+    """A handler of our own, so that SIGCHLD is not ignored and the wake-up descriptor is written to."""
 
 
 def main() -> None:

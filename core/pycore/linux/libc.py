@@ -11,7 +11,9 @@ import ctypes
 import os
 import platform
 import struct
+from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong
+from typing import Any, cast
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -46,10 +48,11 @@ _PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
 
-def _declare(name: str, *arguments: type[ctypes._SimpleCData[object]], result: type = c_int) -> ctypes._NamedFuncPointer:  # pyright: ignore[reportPrivateUsage, reportUnknownParameterType, reportUnknownMemberType]
+def _declare(name: str, *arguments: Any) -> Callable[..., int]:
+    """A function of the C library that returns an int, with its argument types."""
     function = getattr(_libc, name)
-    function.argtypes, function.restype = arguments, result
-    return function  # type: ignore[no-any-return]
+    function.argtypes, function.restype = arguments, c_int
+    return cast("Callable[..., int]", function)
 
 
 _mount = _declare("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
@@ -59,8 +62,8 @@ _setns = _declare("setns", c_int, c_int)
 _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
 _syncfs = _declare("syncfs", c_int)
-_syscall = _libc.syscall
-_syscall.restype = c_long
+_libc.syscall.restype = c_long
+_syscall = cast("Callable[..., int]", _libc.syscall)
 
 
 def _check(result: int, path: str | None = None) -> int:
