@@ -21,6 +21,7 @@ from typing import Any
 from pycore.errors import PycoreError, StartError
 from pycore.execute import Executor
 from pycore.hookspecs import Host
+from pycore.launch.idmap import root_id
 from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
 from pycore.launch.request import Request
 from pycore.linux.kernel import Kernel
@@ -140,7 +141,7 @@ class Lifecycle:
             )
         )
         try:
-            self.executor.run(description.prepare, self._context(record))
+            self.executor.run(description.prepare, self._context(record, description.attach))
         except BaseException as error:
             with noted(error):
                 self.remove(record)
@@ -300,12 +301,13 @@ class Lifecycle:
         )
         before = [*record.operations("prepared"), *(record.operations("attached") if running else [])]
         gone, came = difference(before, [*after.prepare, *(after.attach if running else ())])
+        ctx = self._context(record, after.attach)
 
         def put_back() -> None:
-            self._swap(record, came, gone, was)
+            self._swap(record, ctx, came, gone, was)
 
         try:
-            self._swap(record, gone, came, wanted)
+            self._swap(record, ctx, gone, came, wanted)
         except BaseException as error:
             with noted(error):
                 put_back()
@@ -313,9 +315,13 @@ class Lifecycle:
         return put_back
 
     def _swap(
-        self, record: ContainerRecord, gone: Sequence[Operation], came: Sequence[Operation], wanted: _Journal
+        self,
+        record: ContainerRecord,
+        ctx: Context,
+        gone: Sequence[Operation],
+        came: Sequence[Operation],
+        wanted: _Journal,
     ) -> None:
-        ctx = self._context(record)
         ctx.pid = self.live[record.id].record.pid if record.id in self.live else 0
         self._write(record, wanted, (*_records(gone), *_records(came)))
         failures = self.executor.undo(gone, ctx)
@@ -349,8 +355,9 @@ class Lifecycle:
         """The record as it is now."""
         return self.state.container(record.id) or record
 
-    def _context(self, record: ContainerRecord) -> Context:
-        return Context(self.kernel, container=record.full_name)
+    def _context(self, record: ContainerRecord, attach: Sequence[Operation] = ()) -> Context:
+        """``attach`` are the operations that map the ids of a user namespace, for those that own files for it."""
+        return Context(self.kernel, container=record.full_name, root_id=root_id(attach))
 
 
 @dataclass(frozen=True)
