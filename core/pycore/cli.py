@@ -212,7 +212,9 @@ def _file_verbs(verb: _Verb) -> None:
 
 
 def _container_verbs(verb: _Verb) -> None:
-    verb("ps", _ps, "list containers")
+    ps = verb("ps", _ps, "list the containers that run")
+    ps.add_argument("-a", "--all", action="store_true", help="also those that do not run")
+    ps.add_argument("-q", "--quiet", action="store_true", help="names only")
     logs = verb("logs", _logs, "print what a container has written")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
     inspect = verb("inspect", _inspect, "tell all about a container")
@@ -344,8 +346,12 @@ def _timings_text(timings: Sequence[Timing]) -> str:
 
 
 def _ps(session: Session, arguments: argparse.Namespace) -> int:
-    rows = [_row(session.engine, record) for record in session.engine.containers()]
-    session.show(rows, lambda: _table(rows))
+    records = [each for each in session.engine.containers() if arguments.all or each.status == "running"]
+    if arguments.quiet:
+        session.show([each.full_name for each in records], lambda: "".join(f"{each.full_name}\n" for each in records))
+    else:
+        rows = [_row(session.engine, record) for record in records]
+        session.show(rows, lambda: _table(rows))
     return 0
 
 

@@ -147,7 +147,7 @@ class Engine:
         """The container of that full name, bare name, or id. Raises NotFound, Conflict where several have it."""
         found = [record for record in self.state.containers() if name in (record.full_name, record.name, record.id)]
         if not found:
-            raise NotFound(f"no such container: {name}", hint="pycore ps lists the ones there are")
+            raise NotFound(f"no such container: {name}", hint="pycore ps -a lists the ones there are")
         if len(found) > 1:
             names = ", ".join(sorted(record.full_name for record in found))
             raise Conflict(f"several containers are called {name}: {names}", hint="say which, as APP/NAME")
@@ -269,7 +269,7 @@ class Engine:
         with self._apps[name]:
             records = [record for record in self.state.containers() if record.app == name]
             if not records and self.state.app(name) is None:
-                raise NotFound(f"no such app: {name}", hint="pycore ps lists what there is")
+                raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
             life.stop(records)
             for record in reversed(records):
                 life.remove(record)

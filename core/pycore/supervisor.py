@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycore.client import REQUEST_VERSION, SOCKET_FILE
+from pycore.launch.request import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from pycore.engine import Engine
 
-LINGER = 10.0
-"""Seconds without a container and without a client after which the supervisor ends."""
+LINGER = "10"
+"""Seconds without a container and without a client after which the supervisor ends; PYCORE_LINGER changes it."""
 MAX_REQUEST = 16 << 20
 _LISTENER = 3
 
@@ -90,7 +91,7 @@ def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
         os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", code, run_dir, data_dir],
-            {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            {"PATH": DEFAULT_PATH, "PYCORE_LINGER": os.environ.get("PYCORE_LINGER", LINGER)},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),
@@ -109,7 +110,14 @@ def main() -> None:
     os.set_inheritable(_LISTENER, False)
     os.chdir("/")
     os.umask(0o022)
-    serve(socket.socket(fileno=_LISTENER), Path(sys.argv[1]), Path(sys.argv[2]), LINGER)
+    serve(socket.socket(fileno=_LISTENER), Path(sys.argv[1]), Path(sys.argv[2]), _linger())
+
+
+def _linger() -> float:
+    try:
+        return max(0.0, float(os.environ["PYCORE_LINGER"]))
+    except (KeyError, ValueError):
+        return float(LINGER)
 
 
 @dataclass

@@ -19,17 +19,18 @@ _PRIVATE = ("trusted.overlay.", "user.overlay.")
 """What overlayfs notes down for itself; it means nothing elsewhere."""
 
 
-def copy(source: str, destination: str) -> None:
+def copy(source: str, destination: str, first_id: int = 0) -> None:
     """Copy a directory to ``destination``, which must not exist and is gone again if that fails.
 
     Owners, modes, times, extended attributes (capabilities and ACLs are such), hard links, symbolic links and
     holes are kept; extents are shared where the file system can (copy_file_range(2)). A file system mounted
-    below the source becomes an empty directory; devices and sockets are left out. Raises OSError.
+    below the source becomes an empty directory; devices and sockets are left out. ``first_id`` is added to
+    every owner. Raises OSError.
     """
     os.mkdir(destination, 0o700)
     try:
         with _opened(source) as origin, _opened(destination) as target:
-            _Copy(origin, target).run()
+            _Copy(origin, target, first_id).run()
     except BaseException:
         rmtree.remove(destination)
         raise
@@ -38,8 +39,8 @@ def copy(source: str, destination: str) -> None:
 class _Copy:
     """One copy under way: two roots, and the files with several names met so far."""
 
-    def __init__(self, origin: int, target: int) -> None:
-        self._origin, self._target = origin, target
+    def __init__(self, origin: int, target: int, first_id: int) -> None:
+        self._origin, self._target, self._first_id = origin, target, first_id
         self._device = os.fstat(origin).st_dev
         self._linked: dict[tuple[int, int], str] = {}
 
@@ -50,7 +51,7 @@ class _Copy:
             directories += self._directory(path)
         for path in reversed(directories):
             with self._both(path) as (old, new):
-                _attributes(old, new)
+                self._attributes(old, new)
 
     def _directory(self, path: str) -> list[str]:
         """Copy what is in one directory; the paths of the directories in it."""
@@ -75,16 +76,44 @@ class _Copy:
         if first != path:
             os.link(first, name, src_dir_fd=self._target, dst_dir_fd=new, follow_symlinks=False)
         elif stat.S_ISREG(info.st_mode):
-            _file(name, old, new)
+            self._file(name, old, new)
         elif stat.S_ISLNK(info.st_mode):
             os.symlink(os.readlink(name, dir_fd=old), name, dir_fd=new)
-            _own(name, new, info)
+            self._own(name, new, info)
         elif stat.S_ISFIFO(info.st_mode):
             os.mkfifo(name, dir_fd=new)
-            _own(name, new, info)
+            self._own(name, new, info)
             os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=new)
         else:
             self._linked.pop((info.st_dev, info.st_ino), None)
+
+    def _file(self, name: str, old: int, new: int) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with _descriptor(os.open(name, flags, dir_fd=old)) as source:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with _descriptor(os.open(name, flags, 0o600, dir_fd=new)) as target:
+                _data(source, target)
+                self._attributes(source, target)
+
+    def _attributes(self, source: int, target: int) -> None:
+        """Owner first: chown(2) clears setuid bits and file capabilities. Times last."""
+        info = os.fstat(source)
+        os.fchown(target, self._first_id + info.st_uid, self._first_id + info.st_gid)
+        os.fchmod(target, stat.S_IMODE(info.st_mode))
+        for name in os.listxattr(source):
+            if not name.startswith(_PRIVATE):
+                try:
+                    os.setxattr(target, name, os.getxattr(source, name))
+                except OSError as error:
+                    if error.errno != errno.EOPNOTSUPP:  # the target's file system has no such attributes
+                        raise
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+    def _own(self, name: str, directory: int, info: os.stat_result) -> None:
+        owner, group = self._first_id + info.st_uid, self._first_id + info.st_gid
+        os.chown(name, owner, group, dir_fd=directory, follow_symlinks=False)
+        times = (info.st_atime_ns, info.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
 
     @contextlib.contextmanager
     def _both(self, path: str) -> Generator[tuple[int, int], None, None]:
@@ -119,15 +148,6 @@ def _named(path: str) -> Generator[None, None, None]:
         raise
 
 
-def _file(name: str, old: int, new: int) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with _descriptor(os.open(name, flags, dir_fd=old)) as source:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with _descriptor(os.open(name, flags, 0o600, dir_fd=new)) as target:
-            _data(source, target)
-            _attributes(source, target)
-
-
 def _data(source: int, target: int) -> None:
     """The bytes, extent by extent; what lies between extents stays a hole (lseek(2), SEEK_DATA)."""
     size = os.fstat(source).st_size
@@ -156,24 +176,3 @@ def _extent(source: int, target: int, start: int, end: int) -> None:
         if not copied:  # it was cut short meanwhile
             return
         start += copied
-
-
-def _attributes(source: int, target: int) -> None:
-    """Owner first: chown(2) clears setuid bits and file capabilities. Times last."""
-    info = os.fstat(source)
-    os.fchown(target, info.st_uid, info.st_gid)
-    os.fchmod(target, stat.S_IMODE(info.st_mode))
-    for name in os.listxattr(source):
-        if not name.startswith(_PRIVATE):
-            try:
-                os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:  # the target's file system has no such attributes
-                    raise
-    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
-
-
-def _own(name: str, directory: int, info: os.stat_result) -> None:
-    os.chown(name, info.st_uid, info.st_gid, dir_fd=directory, follow_symlinks=False)
-    times = (info.st_atime_ns, info.st_mtime_ns)
-    os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)

@@ -91,20 +91,24 @@ class Kernel(Look):
 
     # -- trees and layers --------------------------------------------------------------------------------
 
-    def copy_tree(self, source: str, destination: str) -> None:
-        """Copy a directory with owners, modes, times, attributes, links and holes to a path that is not there yet."""
+    def copy_tree(self, source: str, destination: str, first_id: int = 0) -> None:
+        """Copy a directory with owners, modes, times, attributes, links and holes to a path that is not there yet.
+
+        ``first_id`` is added to every owner: what is root's there, belongs to that id here.
+        """
         from pycore.linux import copytree
 
-        copytree.copy(source, destination)
+        copytree.copy(source, destination, first_id)
 
-    def unpack_tar(self, archive: str, destination: str) -> None:
+    def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
         """Unpack a tar file, which may be hostile, to a path that is not there yet: whole or not at all.
 
+        ``first_id`` is added to every owner: what is root's there, belongs to that id here.
         Raises OSError, or PycoreError where the archive is damaged, not a tar file, or beyond measure.
         """
         from pycore.linux import untar
 
-        untar.unpack(archive, destination)
+        untar.unpack(archive, destination, first_id)
 
     def mkdir_like(self, path: str, model: str) -> None:
         """Make one directory with owner and mode of another; one that is there already is fine."""

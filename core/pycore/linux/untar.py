@@ -21,12 +21,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR = "SCHILY.xattr."
 
 
-def unpack(archive: str, destination: str) -> None:
+def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     """Unpack ``archive`` to ``destination``, which must not exist and appears only when it is whole and on the disk.
 
     Owners, modes, times of files, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
     the directory above must be closed to other users. Device nodes are left out: a root is mounted nodev,
-    and /dev is made anew. Raises OSError, or PycoreError for an archive that is damaged or beyond measure.
+    and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive that is damaged or beyond measure.
     """
     temporary = f"{destination}.new"
     with contextlib.suppress(FileNotFoundError):
@@ -37,7 +37,7 @@ def unpack(archive: str, destination: str) -> None:
         root = os.open(temporary, _DIRECTORY)
         try:
             with open(archive, "rb") as file:
-                _extract(archive, file, root)
+                _extract(archive, file, _Tree(root, first_id))
             libc.syncfs(root)
         finally:
             os.close(root)
@@ -47,10 +47,9 @@ def unpack(archive: str, destination: str) -> None:
         raise
 
 
-def _extract(archive: str, file: IO[bytes], root: int) -> None:
+def _extract(archive: str, file: IO[bytes], tree: _Tree) -> None:
     """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
     try:
-        tree = _Tree(root)
         for tar, member in tarstream.members(file):
             tree.add(tar, member)
     except tarstream.DAMAGED as error:
@@ -66,13 +65,14 @@ def _extract(archive: str, file: IO[bytes], root: int) -> None:
 class _Tree:
     """The directory that is being filled. Every path is resolved by the kernel with it as the root."""
 
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, root: int, first_id: int) -> None:
+        self._root, self._first_id = root, first_id
         self._bytes = 0
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make one entry. Raises OSError with the entry's name, ValueError for a name that cannot be meant."""
         path = _path(member.name)
+        member.uid, member.gid = self._first_id + member.uid, self._first_id + member.gid
         self._bytes += member.size if member.isreg() else 0
         if self._bytes > tarstream.MAX_BYTES:
             raise tarstream.BeyondMeasure(f"its files are larger than {tarstream.MAX_BYTES >> 30} GiB together")

@@ -365,11 +365,11 @@ class FakeKernel(Kernel):
         yield
 
     @_act
-    def copy_tree(self, source: str, destination: str) -> None:
+    def copy_tree(self, source: str, destination: str, first_id: int = 0) -> None:
         self.files.copy_tree(source, destination)
 
     @_act
-    def unpack_tar(self, archive: str, destination: str) -> None:
+    def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
         self.files.get(archive, "file")
         self.files.add(destination, Node("directory", mode=0o755))
 

@@ -1,0 +1,84 @@
+"""``pycore run``: flags in, a spec out."""
+
+from __future__ import annotations
+
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycore.cli import _Parser
+from pycore.errors import UsageError
+from pycore.plugins import Plugins, load_plugins
+from pycore.runflags import add_arguments, spec, to_toml
+from pycore.variables import interpolate
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return load_plugins()
+
+
+def source(plugins: Plugins, *words: str, environment: dict[str, str] | None = None) -> dict:
+    parser = _Parser(prog="pycore run")
+    add_arguments(parser, plugins)
+    return tomli.loads(spec(parser.parse_args(words), plugins, environment or {}))
+
+
+def test_flags_of_the_program_are_the_programs(plugins: Plugins) -> None:
+    found = source(plugins, "--name", "x", "host", "ls", "-l", "--rm", "--", "-d")
+    assert found["container"]["x"]["command"] == ["ls", "-l", "--rm", "--", "-d"]
+
+
+def test_dockers_habits_become_fields(plugins: Plugins) -> None:
+    found = source(
+        plugins, "--name", "web", "-d", "--rm", "-e", "A=b=c", "-e", "FROM", "-e", "UNSET", "-v", "./site:/srv:ro",
+        "-p", "8080:80", "-p", "53:53/udp", "-w", "/srv", "-u", "1000:1000", "--read-only", "--cap-add", "NET_ADMIN",
+        "--cap-drop", "ALL", "--memory", "64M", "--hostname", "h", "./dir", "serve", environment={"FROM": "me"},
+    )["container"]["web"]  # fmt: skip
+    assert found["environment"] == {"A": "b=c", "FROM": "me"}
+    assert found["storage"] == {"volumes": ["./site:/srv:ro"], "read_only": True}
+    assert found["network"]["ports"] == ["8080:80", "53:53/udp"]
+    assert found["working_dir"] == "/srv"
+    assert found["isolation"] == {
+        "user": "1000:1000", "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "hostname": "h",
+    }  # fmt: skip
+    assert found["resources"] == {"memory": "64M"}
+
+
+def test_the_network_flag_chooses_the_driver(plugins: Plugins) -> None:
+    assert source(plugins, "--network", "none", "--name", "x", "host", "true")["container"]["x"]["network"] == {
+        "driver": "none"
+    }
+
+
+def test_a_name_is_made_up_and_valid(plugins: Plugins) -> None:
+    found = source(plugins, "host", "true")
+    assert list(found["container"]) == [found["name"]]
+
+
+@pytest.mark.parametrize("words", [["--nonesuch", "host"], [], ["-e", "=x", "host", "true"], ["--memory"]])
+def test_what_cannot_be_meant_is_a_usage_error(plugins: Plugins, words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        source(plugins, *words)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.recursive(
+    st.one_of(texts, st.booleans(), st.integers(-(2**53), 2**53)),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(texts, inner)),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(texts, st.dictionaries(texts, st.dictionaries(texts, values))))
+def test_toml_that_is_written_is_read_back(tree: dict) -> None:
+    def resolved(value):
+        if isinstance(value, str):
+            return interpolate(value, {})
+        if isinstance(value, list):
+            return [resolved(item) for item in value]
+        return {key: resolved(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    assert resolved(tomli.loads(to_toml(tree))) == tree
