@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,8 @@ def make(
 ) -> Container:
     declared = {BridgedNetwork: BridgedNetwork(name=network, subnet=subnet)}
     whole = App(app, Path("/"), tables={"network": {"default": declared}})
-    return Container(whole, name, {"network": "bridge"}, {Bridge: Bridge(ports=ports)}, f"{app}{name}".ljust(12, "0"))
+    identity = sha256(f"{app}/{name}".encode()).hexdigest()[:12]
+    return Container(whole, name, {"network": "bridge"}, {Bridge: Bridge(ports=ports)}, identity)
 
 
 @pytest.fixture

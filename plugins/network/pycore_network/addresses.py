@@ -106,7 +106,7 @@ def known_network(host: Host, name: str) -> Network | None:
 
 def _recorded(host: Host, name: str) -> IPv4Network | None:
     try:
-        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/network.json"))
+        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/network.json", 4096))
     except FileNotFoundError:
         return None
     return IPv4Network(record["subnet"])
@@ -116,7 +116,7 @@ def _read_leases(host: Host, name: str) -> None:
     addresses, leases = host.claims.setdefault(_ADDRESS, {}), host.claims.setdefault(_LEASE, {})
     directory = f"{directory_of(host, name)}/leases"
     for address in host.look.listdir(directory):
-        addresses[address] = identity = host.look.read(f"{directory}/{address}")
+        addresses[address] = identity = host.look.read(f"{directory}/{address}", 256)
         leases[identity] = address
 
 

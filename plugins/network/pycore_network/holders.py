@@ -44,7 +44,7 @@ def _read_holders(host: Host) -> None:
     host.claims[_READ] = {}
     for entry in host.look.listdir(f"{host.run_dir}/ports"):
         protocol, address, port = entry.split("-")
-        _, _, name = host.look.read(f"{host.run_dir}/ports/{entry}").partition(" ")
+        _, _, name = host.look.read(f"{host.run_dir}/ports/{entry}", 256).partition(" ")
         host.claims.setdefault(f"port {protocol}/{port}", {})[address] = name
 
 

@@ -1,13 +1,15 @@
 """rtnetlink requests for network devices, built with pyroute2's message classes; nothing is sent here.
 
 pyroute2's own calls run an event loop each and wait for every answer, so only its messages are used. They are
-imported late: the import takes 150 ms, which only a process that attaches containers should pay.
+imported late: the import takes 150 ms, which only a process that attaches containers should pay. To encode one
+takes 0.1 to 0.3 ms, so what every container needs is encoded once, with marks where one differs from the next.
 """
 
 from __future__ import annotations
 
 import socket
-from functools import lru_cache
+import struct
+from functools import cache, lru_cache
 from typing import Any
 
 Attributes = list[tuple[str, Any]]
@@ -25,6 +27,28 @@ _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
 _UP = {"flags": 1, "change": 1}
 """IFF_UP, and that no other flag is meant."""
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
+
+_NAME, _MAC, _ADDRESS = "-name--of--one-", "6d:61:72:6b:65:64", "77.65.82.75"
+"""Marks; the name has 15 characters, the most that one can have (IFNAMSIZ)."""
+_GROUP, _OWNER, _MASTER = 0x67726F75, 0x6F776E65, 0x6D617374
+
+
+def _text(mark: str, name: str) -> tuple[bytes, bytes]:
+    return mark.encode(), name.encode().ljust(len(mark), b"\0")
+
+
+def _number(mark: int, number: int) -> tuple[bytes, bytes]:
+    return struct.pack("=I", mark), struct.pack("=I", number)
+
+
+def _hardware(mark: str, mac: str) -> tuple[bytes, bytes]:
+    return bytes.fromhex(mark.replace(":", "")), bytes.fromhex(mac.replace(":", ""))
+
+
+def _fill(message: bytes, *marks: tuple[bytes, bytes]) -> bytes:
+    for mark, value in marks:
+        message = message.replace(mark, value)
+    return message
 
 
 def _request(module: str, kind: int, flags: int, fields: dict[str, Any], attributes: Attributes) -> bytes:
@@ -72,11 +96,17 @@ def make_bridge(name: str, gateway: str) -> bytes:
 
 def make_veth(address: str, peer: str, group: int, owner: int) -> bytes:
     """Make ``eth0``, up, in the namespace where this is sent, and its ``peer`` in that of the thread ``owner``."""
-    other: Attributes = [("IFLA_IFNAME", peer), ("IFLA_GROUP", group), ("IFLA_NET_NS_PID", owner)]
+    marks = (_text(_NAME, peer), _hardware(_MAC, mac_of(address)), _number(_GROUP, group), _number(_OWNER, owner))
+    return _fill(_veth(), *marks)
+
+
+@cache
+def _veth() -> bytes:
+    other: Attributes = [("IFLA_IFNAME", _NAME), ("IFLA_GROUP", _GROUP), ("IFLA_NET_NS_PID", _OWNER)]
     data = {"attrs": [("VETH_INFO_PEER", {"index": 0, "flags": 0, "change": 0, "attrs": other})]}
     attributes: Attributes = [
         ("IFLA_IFNAME", "eth0"),
-        ("IFLA_ADDRESS", mac_of(address)),
+        ("IFLA_ADDRESS", _MAC),
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
     ]
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, {"index": ETH0_INDEX, **_UP}, attributes)
@@ -84,8 +114,12 @@ def make_veth(address: str, peer: str, group: int, owner: int) -> bytes:
 
 def join_bridge(name: str, bridge_index: int) -> bytes:
     """Make a device a port of a bridge and bring it up."""
-    attributes: Attributes = [("IFLA_IFNAME", name), ("IFLA_MASTER", bridge_index)]
-    return _request("ifinfmsg", _NEWLINK, _CHANGE, _UP, attributes)
+    return _fill(_port(), _text(_NAME, name), _number(_MASTER, bridge_index))
+
+
+@cache
+def _port() -> bytes:
+    return _request("ifinfmsg", _NEWLINK, _CHANGE, _UP, [("IFLA_IFNAME", _NAME), ("IFLA_MASTER", _MASTER)])
 
 
 def reflect(name: str) -> bytes:
@@ -93,12 +127,14 @@ def reflect(name: str) -> bytes:
 
     With br_netfilter the bridge itself redirects what a container sends to its own published port.
     """
+    return _fill(_hairpin(), _text(_NAME, name))
+
+
+@cache
+def _hairpin() -> bytes:
     data = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
-    attributes: Attributes = [
-        ("IFLA_IFNAME", name),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}),
-    ]
-    return _request("ifinfmsg", _NEWLINK, _CHANGE, {}, attributes)
+    info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
+    return _request("ifinfmsg", _NEWLINK, _CHANGE, {}, [("IFLA_IFNAME", _NAME), ("IFLA_LINKINFO", info)])
 
 
 @lru_cache(maxsize=4)
@@ -109,7 +145,12 @@ def loopback_up() -> bytes:
 
 def add_address(index: int, address: str, prefix: int) -> bytes:
     """Give a device an IPv4 address; one that it has already is fine."""
-    attributes: Attributes = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+    return _fill(_inet(index, prefix), (socket.inet_aton(_ADDRESS), socket.inet_aton(address)))
+
+
+@lru_cache(maxsize=64)
+def _inet(index: int, prefix: int) -> bytes:
+    attributes: Attributes = [("IFA_LOCAL", _ADDRESS), ("IFA_ADDRESS", _ADDRESS)]
     fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
     return _request("ifaddrmsg", _NEWADDR, _CHANGE | _CREATE | _REPLACE, fields, attributes)
 

@@ -14,6 +14,8 @@ from pycore.steps import Step
 from pycore_network import ruleset
 
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+_SMALL = 256
+"""Bytes: more than is ever in the files that are read here."""
 
 
 @contextmanager
@@ -54,12 +56,12 @@ class Network(Operation):
     def _bridge(self, ctx: Context) -> None:
         from pycore_network import links
 
-        ctx.kernel.netlink([links.make_bridge(self.bridge, self.gateway)])
-        index, prefix = ctx.kernel.link_index(self.bridge), int(self.subnet.partition("/")[2])
-        ctx.kernel.netlink([links.add_address(index, self.gateway, prefix)])
-        ctx.kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
-        if ctx.kernel.read(_FORWARDING).strip() == "0":  # writing resets settings of every device: ip-sysctl.rst
-            ctx.kernel.write(_FORWARDING, "1")
+        kernel, prefix = ctx.kernel, int(self.subnet.partition("/")[2])
+        kernel.netlink([links.make_bridge(self.bridge, self.gateway)])
+        kernel.netlink([links.add_address(kernel.link_index(self.bridge), self.gateway, prefix)])
+        kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
+        if kernel.read(_FORWARDING, _SMALL).strip() == "0":  # writing resets settings of every device: ip-sysctl.rst
+            kernel.write(_FORWARDING, "1")
 
     def _rules(self, ctx: Context) -> None:
         joining = ruleset.add_network(self.table, self.bridge, self.subnet)
@@ -126,7 +128,7 @@ class Lease(Operation):
 
     def _ours(self, ctx: Context) -> bool:
         try:
-            return ctx.kernel.read(self._path) == self.container
+            return ctx.kernel.read(self._path, _SMALL) == self.container
         except FileNotFoundError:
             return False
 
@@ -254,7 +256,7 @@ class Publish(Operation):
     def _holder(self, ctx: Context, port: int) -> tuple[str, str]:
         """Id and name of the container that a port belongs to; empty where it is free."""
         try:
-            identity, _, name = ctx.kernel.read(self._path(port)).partition(" ")
+            identity, _, name = ctx.kernel.read(self._path(port), _SMALL).partition(" ")
         except FileNotFoundError:
             return "", ""
         return identity, name
