@@ -532,6 +532,11 @@ class FakeKernel(Kernel):
             raise fail(errno.ENODEV, name)
         return link.index
 
+    def link_wait(self, names: Sequence[str], pid: int = HOST) -> None:
+        for name in names:
+            if name not in self.network.namespaces[pid].links:
+                raise fail(errno.ENODEV, name)
+
     @_act
     def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:
         self.network.send(messages, pid)
