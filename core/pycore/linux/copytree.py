@@ -144,7 +144,7 @@ def _named(path: str) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = error.filename or path, None
+        error.filename, error.filename2 = path, None
         raise
 
 

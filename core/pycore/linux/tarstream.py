@@ -16,8 +16,6 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Protocol, cast
 
-from pycore.errors import PycoreError
-
 MAX_BYTES = 64 << 30
 """Of the archive when decompressed, and of the files in it with their holes: together with the next two, the
 measure that stops an archive which would fill any disk."""
@@ -36,8 +34,8 @@ DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, O
 """What tarfile and the decompressors raise for an archive that is not sound."""
 
 
-class BeyondMeasure(Exception):
-    """The archive is well-formed and too much."""
+class Refused(Exception):
+    """The archive may be sound, and is not unpacked: it is beyond measure, or asks for what this Python lacks."""
 
 
 class _Readable(Protocol):
@@ -47,8 +45,8 @@ class _Readable(Protocol):
 def members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """The entries in order, each to be read before the next, then whatever follows, for its checksum.
 
-    Raises one of :data:`DAMAGED`, :class:`BeyondMeasure`, PycoreError for a compression that this Python
-    does not know, or OSError; gzip and bz2 raise it without an errno for bad data.
+    Raises one of :data:`DAMAGED`, :class:`Refused`, or OSError; gzip and bz2 raise it without an errno for
+    bad data.
     """
     stream = _Stream(_decompressed(file))
     tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
@@ -60,9 +58,9 @@ def members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
         cast(Any, tar).members.clear()  # tarfile keeps every entry; the type stubs do not know it
         count += 1
         if count > MAX_ENTRIES:
-            raise BeyondMeasure(f"it has more than {MAX_ENTRIES} entries")
+            raise Refused(f"it has more than {MAX_ENTRIES} entries")
         if len(tar.pax_headers) > MAX_GLOBAL:
-            raise BeyondMeasure("its global headers are too long")
+            raise Refused("its global headers are too long")
     if stream.last != bytes(_BLOCK):
         raise tarfile.ReadError("no end mark after the last entry")
     stream.allowance = MAX_BYTES
@@ -98,7 +96,7 @@ class _Stream:
     def read(self, size: int) -> bytes:
         self.allowance -= size
         if size < 0 or self.allowance < 0:
-            raise BeyondMeasure("an entry is too long")
+            raise Refused("an entry is too long")
         self.last = self._take(size)
         return self.last
 
@@ -106,7 +104,7 @@ class _Stream:
         data = self._source.read(size)
         self._position += len(data)
         if self._position > MAX_BYTES:
-            raise BeyondMeasure(f"it is larger than {MAX_BYTES >> 30} GiB when unpacked")
+            raise Refused(f"it is larger than {MAX_BYTES >> 30} GiB when unpacked")
         return data
 
 
@@ -146,7 +144,5 @@ def _zstd(file: IO[bytes]) -> _Readable:
     try:
         module: Any = importlib.import_module("compression.zstd")
     except ImportError:
-        raise PycoreError(
-            f"{file.name}: this Python does not read zstd (3.14 does)", hint=f"zstd -d {file.name}"
-        ) from None
+        raise Refused("it is compressed with zstd, which this Python does not read (3.14 does)") from None
     return cast(_Readable, module.ZstdFile(file))

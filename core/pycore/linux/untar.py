@@ -26,7 +26,8 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
 
     Owners, modes, times of files, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
     the directory above must be closed to other users. Device nodes are left out: a root is mounted nodev,
-    and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive that is damaged or beyond measure.
+    and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive
+    that is damaged or beyond measure.
     """
     temporary = f"{destination}.new"
     with contextlib.suppress(FileNotFoundError):
@@ -36,7 +37,7 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     try:
         root = os.open(temporary, _DIRECTORY)
         try:
-            with open(archive, "rb") as file:
+            with open(_regular(archive), "rb") as file:
                 _extract(archive, file, _Tree(root, first_id))
             libc.syncfs(root)
         finally:
@@ -47,6 +48,15 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
         raise
 
 
+def _regular(archive: str) -> int:
+    """The archive opened. A pipe would make us wait, a device do something."""
+    fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise PycoreError(f"{archive} is not a regular file")
+    return fd
+
+
 def _extract(archive: str, file: IO[bytes], tree: _Tree) -> None:
     """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
     try:
@@ -54,7 +64,7 @@ def _extract(archive: str, file: IO[bytes], tree: _Tree) -> None:
             tree.add(tar, member)
     except tarstream.DAMAGED as error:
         raise PycoreError(f"{archive} is damaged, or not a tar file: {error or type(error).__name__}") from error
-    except tarstream.BeyondMeasure as error:
+    except tarstream.Refused as error:
         raise PycoreError(f"{archive} is refused: {error}") from error
     except OSError as error:
         if error.errno is None:  # gzip and bz2 raise it for bad data
@@ -75,7 +85,7 @@ class _Tree:
         member.uid, member.gid = self._first_id + member.uid, self._first_id + member.gid
         self._bytes += member.size if member.isreg() else 0
         if self._bytes > tarstream.MAX_BYTES:
-            raise tarstream.BeyondMeasure(f"its files are larger than {tarstream.MAX_BYTES >> 30} GiB together")
+            raise tarstream.Refused(f"its files are larger than {tarstream.MAX_BYTES >> 30} GiB together")
         try:
             if not path:
                 _own(self._root, member)

@@ -1,0 +1,119 @@
+"""The driver ``overlayfs``: a copy-on-write view of an image, made in a millisecond.
+
+With ``image = "host"`` the image is the host's root file system. The container then can read whatever its
+user may read on the host's disk: programs and libraries, but also configuration in /etc and files in /home,
+where they are on the root file system. It cannot change any of it, reach sockets (a name on an overlay leads
+to no listener of the host), or see what is only mounted on the host: /proc, /run, a /home of its own. File
+systems mounted where programs are kept (:data:`PROGRAMS`) are shown read-only; pycore's own directories are
+hidden. ``user``, or ``userns``, narrows what can be read to what that user could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pycore.hookspecs import Driver, Host, Requirement, hookimpl
+from pycore.linux.look import Look
+from pycore.ops import Operation
+from pycore.spec import Container, Process, Section
+
+from pycore_storage.ops.layers import HostPart, Layer, MemoryLayer, OverlayRoot
+from pycore_storage.ops.roots import ReadOnlyRoot
+from pycore_storage.root import Root
+from pycore_storage.sources import Kind, layer_of, own_paths, problem_of, source_of
+
+PROGRAMS = ("/usr", "/opt", "/nix", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc")
+"""Where a host keeps what programs are made of."""
+
+_DISKS = ("bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "squashfs", "xfs", "zfs")
+
+_NO_UPPER = (
+    "overlay", "aufs", "ecryptfs", "nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "vfat", "msdos",
+    "exfat", "ntfs", "ntfs3", "hfs", "hfsplus", "iso9660", "squashfs", "erofs", "ramfs", "fuseblk",
+)  # fmt: skip
+"""File systems that overlayfs refuses above, or uses without whiteouts: no d_type, no trusted xattrs, no
+RENAME_WHITEOUT, or names that change behind its back (overlayfs.rst, Upper and Lower)."""
+
+
+@hookimpl
+def pycore_driver() -> Driver:
+    """The one that serves where none is named."""
+    return Driver("storage", "overlayfs", "A copy-on-write view of an image, made in a millisecond.", default=True)
+
+
+@hookimpl
+def pycore_sections() -> Sequence[type[Section]]:
+    """``read_only``."""
+    return [Root]
+
+
+@hookimpl
+def pycore_requirements(look: Look) -> Iterator[Requirement]:
+    """Overlayfs in the kernel."""
+    yield Requirement(
+        "overlayfs in the kernel",
+        met="overlay" in look.read("/proc/filesystems").split(),
+        why='storage driver "overlayfs"',
+        mend="modprobe overlay",
+    )
+
+
+@hookimpl
+def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
+    """Unpack the image where it is a tar file, and make the writable layer."""
+    source = source_of(container, host.look)
+    problem = problem_of(source, host.look)
+    if problem:
+        host.problems.append(problem)
+        return
+    lower, unpack = layer_of(source, container, host)
+    yield from unpack
+    yield Layer(layer_dir(container, host), lower, own_paths(host, lower))
+
+
+@hookimpl
+def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
+    """Mount the overlay; for a view of the host also what it has mounted below its root."""
+    source = source_of(container, host.look)
+    if problem_of(source, host.look):
+        return
+    lower, _ = layer_of(source, container, host)
+    layer = layer_dir(container, host)
+    if not can_hold_upper(host.look.filesystem(str(host.data_dir))):
+        yield MemoryLayer(layer, lower, own_paths(host, lower))
+    yield OverlayRoot((lower,), layer)
+    if source.kind is Kind.HOST:
+        yield from (HostPart(path) for path in parts_of_host(host))
+    if container[Root].read_only:
+        yield ReadOnlyRoot()
+
+
+@hookimpl
+def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
+    """The image and where the container's changes to it are."""
+    return {"image": container[Process].image, "layer": f"{layer_dir(container, host)}/upper"}
+
+
+def layer_dir(container: Container, host: Host) -> str:
+    """Where the layer is kept."""
+    return str(host.container_dir(container) / "layer")
+
+
+def can_hold_upper(fstype: str) -> bool:
+    """Whether overlayfs can write to a file system of that type."""
+    return fstype not in _NO_UPPER and not fstype.startswith("fuse.")
+
+
+def parts_of_host(host: Host) -> list[str]:
+    """Where the host has disks mounted among :data:`PROGRAMS`, outermost first and none below another."""
+    found: list[str] = []
+    for point, fstype in sorted(host.look.mounts()):
+        wanted = fstype in _DISKS and _is_below(point, PROGRAMS) and not _is_below(point, found)
+        if wanted and host.look.is_dir(point) and not own_paths(host, point):
+            found.append(point)
+    return found
+
+
+def _is_below(path: str, others: Iterable[str]) -> bool:
+    return any(f"{path}/".startswith(f"{other}/") for other in others)
