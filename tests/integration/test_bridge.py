@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
+from pycore.linux import nftables
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import App, Container
@@ -323,3 +325,47 @@ def refused(namespace: Namespace, target: tuple[str, int]) -> None:
         client.settimeout(0.3)
         with pytest.raises((TimeoutError, ConnectionError)):
             client.connect(target)
+
+
+def test_who_joins_and_who_leaves_at_the_same_time(lab: Lab) -> None:
+    """The last to leave takes the network down; never under the feet of one who has just joined."""
+    failures: list[BaseException] = []
+
+    def come_and_go(name: str) -> None:
+        try:
+            with lab.host.entered():
+                (join,) = bridge.pycore_prepare(make(name, "web", network="common"), lab.view())
+                context = Context(lab.kernel, f"{name}/web")
+                for _ in range(10):
+                    join.do(context)
+                    lab.kernel.link_index(join.bridge)  # type: ignore[attr-defined]
+                    join.undo(context)
+        except BaseException as error:
+            failures.append(error)
+
+    with lab.host.entered():  # all of them have the same subnet in mind
+        (first,) = bridge.pycore_prepare(make("first", "web", network="common"), lab.view())
+        first.do(Context(lab.kernel))
+        first.undo(Context(lab.kernel))
+    threads = [threading.Thread(target=come_and_go, args=(f"app{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert lab.tables() == []
+
+
+def test_without_the_library_nothing_is_left(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nftables, "LIBRARY", "libnftables.so.none")
+    nftables._library.cache_clear()
+    before = lab.devices()
+    with lab.host.entered():
+        (join,) = bridge.pycore_prepare(make("shop", "web"), lab.view())
+        context = Context(lab.kernel, "shop/web")
+        with pytest.raises(OSError, match="apt-get install libnftables1"):
+            join.do(context)
+        join.undo(context)
+    nftables._library.cache_clear()
+    assert lab.devices() == before
+    assert list((lab.run_dir / "networks").iterdir()) == []

@@ -109,12 +109,13 @@ def pycore_validate(app: App) -> Iterable[Problem]:
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
     network = _network(container, host)
+    address = find_address(host, network, container)
     return [
-        ops.Network(
-            network.name, network.bridge, str(network.subnet), network.gateway, network.directory, host.instance
-        ),
-        ops.Lease(find_address(host, network, container), network.directory, container.id),
-    ]
+        ops.Join(
+            network.name, network.bridge, str(network.subnet), network.gateway, address,
+            network.directory, host.instance, container.id,
+        )
+    ]  # fmt: skip
 
 
 @hookimpl

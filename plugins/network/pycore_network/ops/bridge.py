@@ -1,7 +1,8 @@
-"""What the bridge driver does on the host: the network, the address, the link and the published ports."""
+"""What the bridge driver does on the host: the network with the address, the link, and the published ports."""
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -29,31 +30,69 @@ def _concerning(name: str) -> Generator[None]:
 
 
 @dataclass(frozen=True)
-class Network(Operation):
-    """A network: bridge, gateway address, and its part in the nftables table. Shared by all that lease from it.
+class Join(Operation):
+    """Take an address in a network, and make the network: bridge, gateway address, part in the nftables table.
 
-    Each container that joins makes sure of it anew, which costs little and mends what somebody took away.
-    IPv4 forwarding is left on when the last network goes: by then others may rely on it, and nobody can tell.
+    The lease is a file that can be made only once. It is one operation with the network, under one lock, because
+    the network lasts as long as anybody has a lease: whoever leaves last takes it down. Each container that joins
+    makes sure of the whole network anew, which costs little and mends what somebody took away. IPv4 forwarding is
+    left on when the last network goes: by then others may rely on it, and nobody can tell.
     """
 
     step = Step.NETWORK
-    name: str
+    network: str
     bridge: str
     subnet: str
     gateway: str
+    address: str
     directory: str
     table: str
+    container: str
+    """The id."""
 
     def do(self, ctx: Context) -> None:
-        kernel = ctx.kernel
-        kernel.mkdir(f"{self.directory}/leases")
-        with suppress(FileExistsError):
-            kernel.create(f"{self.directory}/network.json", json.dumps({"subnet": self.subnet, "bridge": self.bridge}))
-        with _concerning(self.bridge):
-            self._bridge(ctx)
-            self._rules(ctx)
+        ctx.kernel.mkdir(f"{self.directory}/leases")
+        with ctx.kernel.locked(self._networks), _concerning(self.bridge):
+            self._lease(ctx)
+            self._add_rules(ctx)
+            self._make_bridge(ctx)
 
-    def _bridge(self, ctx: Context) -> None:
+    def undo(self, ctx: Context) -> None:
+        if not ctx.kernel.exists(self.directory):
+            return
+        with ctx.kernel.locked(self._networks), _concerning(self.bridge):
+            if self._leased_by(ctx) == self.container:
+                ctx.kernel.unlink(self._lease_path)
+            if not ctx.kernel.listdir(f"{self.directory}/leases"):
+                self._delete_links(ctx)
+                self._delete_rules(ctx)
+                ctx.kernel.rmtree(self.directory)
+
+    @property
+    def _networks(self) -> str:
+        return self.directory.rpartition("/")[0]
+
+    @property
+    def _lease_path(self) -> str:
+        return f"{self.directory}/leases/{self.address}"
+
+    def _lease(self, ctx: Context) -> None:
+        ctx.kernel.mkdir(f"{self.directory}/leases")  # again: the last to leave may have gone before we had the lock
+        with suppress(FileExistsError):
+            ctx.kernel.create(f"{self.directory}/network.json", json.dumps({"subnet": self.subnet}))
+        try:
+            ctx.kernel.create(self._lease_path, self.container)
+        except FileExistsError:
+            if self._leased_by(ctx) != self.container:
+                raise Conflict(f"the address {self.address} is leased to another container") from None
+
+    def _leased_by(self, ctx: Context) -> str:
+        try:
+            return ctx.kernel.read(self._lease_path, _SMALL)
+        except FileNotFoundError:
+            return ""
+
+    def _make_bridge(self, ctx: Context) -> None:
         from pycore_network import links
 
         kernel, prefix = ctx.kernel, int(self.subnet.partition("/")[2])
@@ -63,26 +102,22 @@ class Network(Operation):
         if kernel.read(_FORWARDING, _SMALL).strip() == "0":  # writing resets settings of every device: ip-sysctl.rst
             kernel.write(_FORWARDING, "1")
 
-    def _rules(self, ctx: Context) -> None:
+    def _add_rules(self, ctx: Context) -> None:
         joining = ruleset.add_network(self.table, self.bridge, self.subnet)
         try:
             ctx.kernel.nft(joining)
         except FileNotFoundError:
             ctx.kernel.nft(ruleset.create(self.table) + joining)
 
-    def undo(self, ctx: Context) -> None:
-        """Once nobody leases from it any more. The table goes with the last network."""
-        kernel = ctx.kernel
-        if kernel.listdir(f"{self.directory}/leases"):
-            return
-        networks, _, own = self.directory.rpartition("/")
-        alone = all(name == own for name in kernel.listdir(networks))
+    def _delete_rules(self, ctx: Context) -> None:
+        """The table goes with the last network. Without the library nothing was put in."""
+        alone = ctx.kernel.listdir(self._networks) == [self.directory.rpartition("/")[2]]
         leaving = ruleset.delete_network(self.table, self.bridge, self.subnet)
-        with _concerning(self.bridge):
-            with suppress(FileNotFoundError):
-                kernel.nft(ruleset.delete(self.table) if alone else leaving)
-            self._delete_links(ctx)
-        kernel.rmtree(self.directory)
+        try:
+            ctx.kernel.nft(ruleset.delete(self.table) if alone else leaving)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOSYS):
+                raise
 
     def _delete_links(self, ctx: Context) -> None:
         """The bridge, and devices of containers whose namespace somebody else keeps alive."""
@@ -96,44 +131,9 @@ class Network(Operation):
 
     def explain(self) -> str:
         return (
-            f"network {self.name}: bridge {self.bridge} with {self.gateway} in {self.subnet}, "
-            f"masquerade in nft table inet {self.table}, IPv4 forwarding on"
+            f"join network {self.network} as {self.address}: bridge {self.bridge}, {self.gateway} in {self.subnet}; "
+            f"masquerade in nft table inet {self.table}; IPv4 forwarding on"
         )
-
-
-@dataclass(frozen=True)
-class Lease(Operation):
-    """An address, for as long as the container exists. The file is the lease: it can be made only once."""
-
-    step = Step.LEASE
-    address: str
-    directory: str
-    container: str
-    """The id."""
-
-    @property
-    def _path(self) -> str:
-        return f"{self.directory}/leases/{self.address}"
-
-    def do(self, ctx: Context) -> None:
-        try:
-            ctx.kernel.create(self._path, self.container)
-        except FileExistsError:
-            if not self._ours(ctx):
-                raise Conflict(f"the address {self.address} is leased to another container") from None
-
-    def undo(self, ctx: Context) -> None:
-        if self._ours(ctx):
-            ctx.kernel.unlink(self._path)
-
-    def _ours(self, ctx: Context) -> bool:
-        try:
-            return ctx.kernel.read(self._path, _SMALL) == self.container
-        except FileNotFoundError:
-            return False
-
-    def explain(self) -> str:
-        return f"lease address {self.address}"
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,6 @@ class Link(Operation):
         try:
             ctx.kernel.netlink([links.delete_link(self.device)])
         except OSError as error:
-            import errno
-
             if error.errno != errno.ENODEV:
                 raise
 
@@ -233,8 +231,6 @@ class Publish(Operation):
             self._withdraw(ctx, ours)
         for _, _, port in ours:
             ctx.kernel.unlink(self._path(port))
-        with suppress(OSError):  # not empty: other ports are published
-            ctx.kernel.rmdir(self.directory)
 
     def _withdraw(self, ctx: Context, keys: list[ruleset.Key]) -> None:
         """All at once; one by one where some are gone already."""
