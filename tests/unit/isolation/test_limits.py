@@ -53,9 +53,10 @@ def test_without_the_capability_the_callers_limit_is_the_highest(
     ]
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"soft": 2, "hard": 1}, {"soft": -1, "hard": 1}, {"soft": 1}, "1", -2, True, 1 << 63]
-)
+NO_LIMITS = [{"soft": 2, "hard": 1}, {"soft": -1, "hard": 1}, {"soft": 1}, "1", -2, True, 1 << 63]
+
+
+@pytest.mark.parametrize("wanted", NO_LIMITS)
 def test_what_is_no_limit(wanted: object) -> None:
     with pytest.raises(pydantic.ValidationError):
         Limits.model_validate({"ulimits": {"nofile": wanted}})

@@ -6,6 +6,7 @@ not well formed is passed over, and numbers are checked.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -94,7 +95,15 @@ class BecomeUser(Operation):
         passwd, group = (_read(ctx, path) for path in ("/etc/passwd", "/etc/group"))
         identity = resolve(self.user, self.groups, passwd, group)
         ctx.environment.setdefault("HOME", identity.home)
-        ctx.kernel.set_user(identity.uid, identity.gid, identity.groups)
+        try:
+            ctx.kernel.set_user(identity.uid, identity.gid, identity.groups)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise PycoreError(
+                f"{self.explain()}: an id is not one of the container's user namespace",
+                hint='let userns have more ids, as in userns = "auto"',
+            ) from error
 
     def explain(self) -> str:
         extra = f", also in {', '.join(self.groups)}" if self.groups else ""
