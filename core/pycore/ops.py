@@ -70,6 +70,10 @@ class Operation:
 class InsideOperation(Operation):
     """An operation of the enter phase that needs something of the host after the root has changed."""
 
+    outside: ClassVar[bool] = False
+    """Whether :meth:`hold` needs the powers of the host's root. Where the container has a user namespace it is
+    then called before the clone; otherwise inside, like any other."""
+
     def hold(self, ctx: Context) -> None:
         """Take hold of it as a descriptor, before the root changes: ``ctx.held[self] = fd``.
 

@@ -19,11 +19,10 @@ from pycore.launch import inside
 from pycore.launch.channel import Channel
 from pycore.launch.request import DEFAULT_PATH, Request
 from pycore.linux import libc
-from pycore.linux.kernel import Kernel
 from pycore.ops import Context
 
 
-def become(request: Request, channel: Channel, stdio: Sequence[int], wait_for_maps: bool) -> NoReturn:
+def become(request: Request, ctx: Context, channel: Channel, stdio: Sequence[int], wait_for_maps: bool) -> NoReturn:
     """Turn this freshly cloned process into the container's program. Never returns."""
     status = 125
     try:
@@ -31,7 +30,6 @@ def become(request: Request, channel: Channel, stdio: Sequence[int], wait_for_ma
         os.setsid()
         for target, fd in enumerate(stdio):
             os.dup2(fd, target)
-        ctx = Context(Kernel(), container=request.name, environment=dict(request.environment))
         inside.take_hold(request, ctx)
         if wait_for_maps:
             _expect(channel, "mapped")

@@ -13,6 +13,13 @@ from pycore.ops import Context, InsideOperation, Operation, failure
 from pycore.steps import Phase, Step
 
 
+def take_hold_outside(request: Request, ctx: Context) -> None:
+    """What only the host's root can take hold of, for a process that will not be it any more."""
+    for operation in _of(request, Phase.ENTER):
+        if isinstance(operation, InsideOperation) and operation.outside:
+            _try(operation, operation.hold, ctx)
+
+
 def take_hold(request: Request, ctx: Context) -> None:
     """Join the cgroup and take hold of the host's things, while we are still the host's root.
 
@@ -23,7 +30,7 @@ def take_hold(request: Request, ctx: Context) -> None:
     ctx.kernel.mount_private()
     _each((operation for operation in operations if operation.step is Step.JOIN), ctx)
     for operation in operations:
-        if isinstance(operation, InsideOperation):
+        if isinstance(operation, InsideOperation) and operation not in ctx.held:
             _try(operation, operation.hold, ctx)
 
 

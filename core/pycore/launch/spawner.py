@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pycore.errors import StartError
-from pycore.launch import child
+from pycore.errors import PycoreError, StartError
+from pycore.launch import child, inside
 from pycore.launch.channel import Channel
 from pycore.launch.namespaces import clone_flags
 from pycore.launch.request import Request
 from pycore.linux import libc
+from pycore.linux.kernel import Kernel
+from pycore.ops import Context
 
 EXIT_FILE = "exit.json"
 
@@ -103,13 +105,16 @@ class Spawner:
         """Clone a container. ``fds``: stdin, stdout, stderr, the child's channel, then outputs to be kept."""
         stdio, outputs = fds[:3], fds[4:]
         channel = Channel(socket.socket(fileno=fds[3]))
+        ctx = Context(Kernel(), container=fields["name"], environment=dict(fields["environment"]))
         try:
             request = Request.from_json(fields)
             flags = clone_flags(request.operations)
+            if flags & libc.CLONE_NEWUSER:
+                inside.take_hold_outside(request, ctx)
             pid, pidfd = libc.clone3(flags)
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                child.become(request, channel, stdio, bool(flags & libc.CLONE_NEWUSER))
+                child.become(request, ctx, channel, stdio, bool(flags & libc.CLONE_NEWUSER))
             self.living[pid] = Living(request.id, outputs)
             channel.send({"launched": pid}, [pidfd])
             os.close(pidfd)
@@ -118,10 +123,10 @@ class Spawner:
                 os.close(fd)
             with contextlib.suppress(OSError):
                 failure = StartError(f"{fields['name']}: cannot be cloned: {error}", step="namespaces")
-                channel.send({"error": failure.to_json()})
+                channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
         finally:
             channel.close()
-            for fd in stdio:
+            for fd in (*stdio, *ctx.held.values()):
                 os.close(fd)
 
     def _reap(self) -> None:

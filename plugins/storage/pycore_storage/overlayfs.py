@@ -18,7 +18,7 @@ from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Container, Process, Section
 
-from pycore_storage.ops.layers import HostPart, Layer, MemoryLayer, OverlayRoot
+from pycore_storage.ops.layers import HostPart, Layer, MemoryRoot, OverlayRoot
 from pycore_storage.ops.roots import ReadOnlyRoot
 from pycore_storage.root import Root
 from pycore_storage.sources import Kind, layer_of, own_paths, problem_of, source_of
@@ -80,9 +80,10 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
         return
     lower, _ = layer_of(source, container, host)
     layer = layer_dir(container, host)
-    if not can_hold_upper(host.look.filesystem(str(host.data_dir))):
-        yield MemoryLayer(layer, lower, own_paths(host, lower))
-    yield OverlayRoot((lower,), layer)
+    if can_hold_upper(host.look.filesystem(str(host.data_dir))):
+        yield OverlayRoot((lower,), layer)
+    else:
+        yield MemoryRoot((lower,), layer, own_paths(host, lower))
     if source.kind is Kind.HOST:
         yield from (HostPart(path) for path in parts_of_host(host))
     if container[Root].read_only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pycore.linux import libc
@@ -36,66 +37,63 @@ class Layer(Operation):
 
 
 @dataclass(frozen=True)
-class MemoryLayer(Operation):
-    """Where the disk cannot hold such a layer, let it be in memory: a tmpfs that only this container has.
-
-    It is charged to the container's cgroup, and ends with its process.
-    """
-
-    step = Step.ROOT
-    path: str
-    lower: str
-    hidden: tuple[str, ...] = ()
-
-    def do(self, ctx: Context) -> None:
-        tree = ctx.kernel.mount_new("tmpfs", {"mode": "755"}, libc.MOUNT_ATTR_NODEV)
-        place, ctx.held[self.path] = ctx.held[self.path], tree
-        ctx.kernel.mount_over(tree, place)
-        os.close(place)
-        _make_layer(ctx.kernel, _held(ctx, self.path), self.lower, self.hidden, 0)
-
-    def explain(self) -> str:
-        return f"mount tmpfs over {self.path}: the writable layer is in memory, and ends with the process"
-
-
-@dataclass(frozen=True)
 class OverlayRoot(InsideOperation):
     """Mount the overlay that becomes the root. ``lower`` has the uppermost layer first.
 
     Layers are named by descriptors: so no character of a path means anything to overlayfs, the 255 bytes
-    that fsconfig(2) takes suffice for a dozen layers, a user namespace needs no way to them, and the
-    container's own mountinfo tells nothing of the host's directories.
+    that fsconfig(2) takes suffice for a dozen layers, and the container's own mountinfo tells nothing of the
+    host's directories. It is mounted by the host's root: in a user namespace the kernel refuses a lower layer
+    that has mounts on it, as the host's root has (clone_private_mount() in fs/namespace.c).
+    """
+
+    step = Step.ROOT
+    outside = True
+    lower: tuple[str, ...]
+    layer: str
+
+    def hold(self, ctx: Context) -> None:
+        with contextlib.ExitStack() as opened:
+            layer = _named(opened, ctx.kernel.open_path(self.layer))
+            lower = [_named(opened, ctx.kernel.open_path(path)) for path in self.lower]
+            ctx.held[self] = _mount_overlay(ctx.kernel, lower, layer)
+
+    def do(self, ctx: Context) -> None:
+        ctx.root = ctx.held.pop(self)
+
+    def explain(self) -> str:
+        return _overlay_words(self.lower, self.layer)
+
+
+@dataclass(frozen=True)
+class MemoryRoot(InsideOperation):
+    """An overlay whose writable layer is in memory, where the disk cannot hold one.
+
+    It is a tmpfs over ``layer``, in this mount namespace alone: charged to the container's cgroup, and gone
+    with its process.
     """
 
     step = Step.ROOT
     lower: tuple[str, ...]
     layer: str
+    hidden: tuple[str, ...] = ()
 
     def hold(self, ctx: Context) -> None:
-        for path in (*self.lower, self.layer):
-            ctx.held[path] = ctx.kernel.open_path(path)
+        kernel = ctx.kernel
+        with contextlib.ExitStack() as opened:
+            lower = [_named(opened, kernel.open_path(path)) for path in self.lower]
+            place = kernel.open_path(self.layer)
+            opened.callback(os.close, place)
+            memory = kernel.mount_new("tmpfs", {"mode": "755"}, libc.MOUNT_ATTR_NODEV)
+            layer = _named(opened, memory)
+            kernel.mount_over(memory, place)
+            _make_layer(kernel, layer, self.lower[-1], self.hidden, 0)
+            ctx.held[self] = _mount_overlay(kernel, lower, layer)
 
     def do(self, ctx: Context) -> None:
-        """Device nodes in a layer stay without effect; ``index`` off, as a lower layer may have changed meanwhile."""
-        layer = _held(ctx, self.layer)
-        options: dict[str, str | None] = {
-            "source": "overlay",
-            "lowerdir": ":".join(_held(ctx, path) for path in self.lower),
-            "upperdir": f"{layer}/upper",
-            "workdir": f"{layer}/work",
-            "index": "off",
-        }
-        if _in_user_namespace(ctx.kernel):
-            options["userxattr"] = None  # only the host's root may write trusted.* attributes (overlayfs.rst)
-        ctx.root = ctx.kernel.mount_new("overlay", options, libc.MOUNT_ATTR_NODEV)
-        for path in (*self.lower, self.layer):
-            os.close(ctx.held.pop(path))
+        ctx.root = ctx.held.pop(self)
 
     def explain(self) -> str:
-        return (
-            f"mount overlay on / (lower={':'.join(self.lower)}, upper={self.layer}/upper, "
-            f"work={self.layer}/work, nodev)"
-        )
+        return f"{_overlay_words(self.lower, self.layer)}; the writable layer is in memory, and ends with the process"
 
 
 @dataclass(frozen=True)
@@ -143,12 +141,23 @@ def _hide(kernel: Kernel, upper: str, lower: str, path: str) -> None:
     kernel.whiteout(f"{upper}{path}")
 
 
-def _held(ctx: Context, path: str) -> str:
-    return f"/proc/self/fd/{ctx.held[path]}"
+def _mount_overlay(kernel: Kernel, lower: Sequence[str], layer: str) -> int:
+    """Device nodes in it stay without effect; ``index`` is off, as a lower layer may have changed between starts."""
+    options: dict[str, str | None] = {
+        "source": "overlay",
+        "lowerdir": ":".join(lower),
+        "upperdir": f"{layer}/upper",
+        "workdir": f"{layer}/work",
+        "index": "off",
+    }
+    return kernel.mount_new("overlay", options, libc.MOUNT_ATTR_NODEV)
 
 
-def _in_user_namespace(kernel: Kernel) -> bool:
-    """Whether root here is not the host's: what 0 is mapped to (user_namespaces(7)), if the kernel has maps at all."""
-    with contextlib.suppress(FileNotFoundError):
-        return kernel.read("/proc/self/uid_map").split()[1:2] != ["0"]
-    return False
+def _overlay_words(lower: Sequence[str], layer: str) -> str:
+    return f"mount overlay on / (lower={':'.join(lower)}, upper={layer}/upper, work={layer}/work, nodev)"
+
+
+def _named(opened: contextlib.ExitStack, fd: int) -> str:
+    """A path for a descriptor, which is closed with the others."""
+    opened.callback(os.close, fd)
+    return f"/proc/self/fd/{fd}"
