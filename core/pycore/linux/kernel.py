@@ -254,9 +254,10 @@ class Kernel(Look):
         """
         fd = libc.openat2("/", path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", path)
-            return os.read(fd, limit).decode("utf-8", "replace")
+            return os.read(fd, min(limit, found.st_size)).decode("utf-8", "replace")
         finally:
             os.close(fd)
 

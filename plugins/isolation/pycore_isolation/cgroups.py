@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
+from weakref import WeakKeyDictionary
 
 import pydantic
 from pycore.errors import Problem
@@ -125,11 +126,23 @@ def quota(cpus: float) -> int:
     return round(cpus * PERIOD)
 
 
+_found: WeakKeyDictionary[Look, Unified | Legacy] = WeakKeyDictionary()
+
+
 def hierarchy(look: Look) -> Unified | Legacy | None:
     """The cgroups of this host in which limits can be set, or None: a container's inside, say, or no root.
 
-    A hybrid host has its controllers in v1 hierarchies, and a v2 one without them.
+    What was found is kept, for looking through all mounts takes long and every container asks; only what is
+    missing is looked for again, because the user may have mended it.
     """
+    found = _found.get(look)
+    if found is None and (found := _look_for(look)) and not _missing(found):
+        _found[look] = found
+    return found
+
+
+def _look_for(look: Look) -> Unified | Legacy | None:
+    """A hybrid host has its controllers in v1 hierarchies, and a v2 one without them."""
     mounts = [(point, fstype) for point, fstype in look.mounts() if fstype in ("cgroup", "cgroup2")]
     for point, fstype in mounts:
         if fstype == "cgroup2" and set(CONTROLLERS) <= set(_controllers(look, point)) and look.is_writable(point):

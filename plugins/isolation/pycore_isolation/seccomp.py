@@ -93,9 +93,11 @@ _programs: dict[frozenset[str], bytes] = {}
 
 def _program(host: Host, granted: frozenset[str]) -> bytes:
     """The compiled filter: from this process's memory, else kept by an earlier one, else from libseccomp."""
-    if granted not in _programs:
-        _programs[granted] = read_kept(host.look, _kept_at(host, granted)) or compile_filter(RULES, granted)
-    return _programs[granted]
+    program = _programs.get(granted)
+    if program is None:
+        program = read_kept(host.look, _kept_at(host, granted)) or compile_filter(RULES, granted)
+        _programs[granted] = program
+    return program
 
 
 def _kept_at(host: Host, granted: frozenset[str]) -> str:

@@ -34,17 +34,13 @@ def described(container: Any, host: Host) -> list[Operation]:
 
 def test_v2(kernel: FakeKernel) -> None:
     assert hierarchy(kernel) == Unified(ROOT, counts_swap=False)
-    kernel.add_file("/proc/swaps", "")
-    assert hierarchy(kernel) == Unified(ROOT, counts_swap=True)
+    assert hierarchy(FakeKernel({"/proc/swaps": ""})) == Unified(ROOT, counts_swap=True)
 
 
 def test_v1(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted(kernel, monkeypatch, *((f"/cg/{name}", "cgroup") for name in SEPARATE))
-    assert hierarchy(kernel) == Legacy((("cpu", "/cg/cpu"), ("memory", "/cg/memory"), ("pids", "/cg/pids")), False)
-    kernel.add_file("/cg/memory/memory.memsw.limit_in_bytes", "")
-    found = hierarchy(kernel)
-    assert isinstance(found, Legacy)
-    assert found.counts_swap
+    roots = (("cpu", "/cg/cpu"), ("memory", "/cg/memory"), ("pids", "/cg/pids"))
+    assert hierarchy(kernel) == Legacy(roots, counts_swap=False)
 
 
 def test_a_hybrid_host_has_its_controllers_in_v1(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +64,15 @@ def test_not_those_that_are_read_only(kernel: FakeKernel, monkeypatch: pytest.Mo
 # -- what is described ---------------------------------------------------------------------------------------
 
 EVERYTHING = {"memory": "1M", "cpus": 1.5, "cpu_shares": 512, "pids": 100}
+
+
+def test_looked_for_again_only_while_something_is_missing(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted(kernel, monkeypatch)
+    assert hierarchy(kernel) is None
+    mounted(kernel, monkeypatch, (ROOT, "cgroup2"))
+    assert hierarchy(kernel) is not None
+    monkeypatch.setattr(kernel, "mounts", lambda: pytest.fail("looked again"))
+    assert hierarchy(kernel) is not None
 
 
 def test_limits_of_v2(make: Any, host: Host, kernel: FakeKernel) -> None:

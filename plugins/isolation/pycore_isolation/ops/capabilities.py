@@ -18,10 +18,12 @@ NAMES = (
 )  # fmt: skip
 """Each at the index that is its number in linux/capability.h."""
 
+_BITS = {name: 1 << number for number, name in enumerate(NAMES)}
+
 
 def mask(names: Iterable[str]) -> int:
     """The capabilities as a bit mask."""
-    return sum(1 << NAMES.index(name) for name in names)
+    return sum(_BITS[name] for name in set(names))
 
 
 def names(capabilities: int) -> list[str]:
