@@ -108,7 +108,7 @@ def _hosts(container: Container, host: Host, hostname: str) -> str:
 
 
 def _resolv_conf(names: Names, host: Host, *, reaches_loopback: bool) -> str:
-    lines = list(_host_lines(host, reaches_loopback))
+    lines = _host_lines(host, reaches_loopback)
     if names.dns:
         lines = [line for line in lines if line[0] != "nameserver"]
         lines += [("nameserver", address) for address in names.dns]
@@ -120,14 +120,12 @@ def _resolv_conf(names: Names, host: Host, *, reaches_loopback: bool) -> str:
     return "".join(f"{key} {value}\n" for key, value in lines)
 
 
-def _host_lines(host: Host, reaches_loopback: bool) -> Iterator[tuple[str, str]]:
-    """What the host's first resolv.conf(5) says that names a server which the container can reach."""
-    lines: list[tuple[str, str]] = []
-    for path in _RESOLV_CONF:
-        lines = [line for line in _read(host, path) if reaches_loopback or not _is_loopback(line)]
-        if any(key == "nameserver" for key, _ in lines):
-            break
-    return iter(lines)
+def _host_lines(host: Host, reaches_loopback: bool) -> list[tuple[str, str]]:
+    """What the first resolv.conf(5) says that names a server which the container can reach; else the very first."""
+    found = [
+        [line for line in _read(host, path) if reaches_loopback or not _is_loopback(line)] for path in _RESOLV_CONF
+    ]
+    return next((lines for lines in found if any(key == "nameserver" for key, _ in lines)), found[0])
 
 
 def _read(host: Host, path: str) -> Iterator[tuple[str, str]]:
