@@ -1,13 +1,14 @@
 /*
  * The floor under `make bench`: the system calls of pycore's default container, from C.
  *
- * What pycore costs above this is Python and pycore; what is here is the kernel's. Each turn makes one container
- * whole (layer, cgroups, namespaces, root, /proc, /sys, /dev, masked paths, capabilities, filter, exec of
- * /bin/true), waits for it, removes it, and prints the nanoseconds that took.
+ * What pycore costs above this is Python and pycore; what is here is the kernel's. For each line on stdin it makes
+ * one container whole (layer, cgroups, namespaces, root, /proc, /sys, /dev, masked paths, capabilities, filter, exec
+ * of /bin/true), waits for it, removes it, and answers with a line.
  *
- *     floor DIRECTORY TURNS [FILTER]
+ *     floor IMAGE DIRECTORY [FILTER]
  *
- * DIRECTORY is where layers go (not on an overlay); FILTER is a compiled seccomp program (struct sock_filter).
+ * IMAGE is the lower layer, DIRECTORY where upper ones go (not on an overlay); FILTER is a compiled seccomp program
+ * (struct sock_filter).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,13 +32,12 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ARRAY(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define CHECK(call) check((long)(call), #call)
 
-static const char *directory;
+static const char *image, *directory;
 static struct sock_fprog filter;
 
 static long check(long result, const char *what)
@@ -149,7 +149,7 @@ static void bind(const char *source, const char *target, uint64_t attributes)
 static void change_root(void)
 {
 	const char *upper = path(directory, "/layer/upper"), *work = path(directory, "/layer/work");
-	int tree = new_mount("overlay", ARRAY("lowerdir", "/", "upperdir", upper, "workdir", work), 0);
+	int tree = new_mount("overlay", ARRAY("lowerdir", image, "upperdir", upper, "workdir", work), 0);
 
 	CHECK(syscall(SYS_move_mount, tree, "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH));
 	CHECK(fchdir(tree));
@@ -270,7 +270,7 @@ static void one_container(const char *const *groups)
 	take_away(groups);
 	if (status != 0) {
 		fprintf(stderr, "floor: the container ended with status %#x\n", status);
-		exit(1);
+		_exit(1);
 	}
 }
 
@@ -288,20 +288,19 @@ static void read_filter(const char *name)
 int main(int argc, char **argv)
 {
 	if (argc < 3) {
-		fprintf(stderr, "usage: floor DIRECTORY TURNS [FILTER]\n");
+		fprintf(stderr, "usage: floor IMAGE DIRECTORY [FILTER]\n");
 		return 2;
 	}
-	directory = argv[1];
+	image = argv[1];
+	directory = argv[2];
 	if (argc > 3)
 		read_filter(argv[3]);
 	const char *const *groups = cgroups();
-	for (int turn = atoi(argv[2]); turn > 0; turn--) {
-		struct timespec start, end;
-
-		clock_gettime(CLOCK_MONOTONIC, &start);
-		one_container(groups);
-		clock_gettime(CLOCK_MONOTONIC, &end);
-		printf("%lld\n", (end.tv_sec - start.tv_sec) * 1000000000ll + end.tv_nsec - start.tv_nsec);
-	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int character; (character = getchar()) != EOF;)
+		if (character == '\n') {
+			one_container(groups);
+			puts("done");
+		}
 	return 0;
 }

@@ -50,7 +50,8 @@ def _up(index: int) -> bytes:
 
 
 def _address(index: int, local: str, peer: str) -> bytes:
-    return _request("RTM_NEWADDR", family=2, prefixlen=32, index=index, attrs=[("IFA_LOCAL", local), ("IFA_ADDRESS", peer)])
+    ends = [("IFA_LOCAL", local), ("IFA_ADDRESS", peer)]
+    return _request("RTM_NEWADDR", family=2, prefixlen=32, index=index, attrs=ends)
 
 
 def _default_route(gateway: str) -> bytes:

@@ -1,0 +1,136 @@
+"""`make bench`: pycore beside the other runtimes of this host, in one run, as one table.
+
+Runs in namespaces of its own, with no registry and no download: all runtimes get the same small image, made
+from the host's own true and sleep. A runtime that is not installed, or fails, is left out with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import enclosure
+import measure
+from pycore.errors import PycoreError
+from runtimes import RUNTIMES, Floor, Runtime, make_image
+
+PARTS = {
+    "start": "one container without network, start to exit (ms: best, median, median against the floor)",
+    "many": "containers without network that stay (per second; MiB held for each, and by what they all share)",
+    "bridged": "bridged containers with a port each (per second)",
+}
+MIB = 1 << 20
+TRIAL = 12
+"""Containers with which the best number of starts at once is looked for."""
+
+
+def main() -> None:
+    options = _options()
+    if options.list:
+        for word, doc in PARTS.items():
+            print(f"{word:8} {doc}")
+        print("runtimes:", ", ".join(kind.name for kind in RUNTIMES))
+        return
+    enclosure.enter()
+    with tempfile.TemporaryDirectory(prefix="pycore-bench-") as name:
+        directory = Path(name)
+        root = make_image(directory)
+        with ExitStack() as stack:
+            stack.callback(enclosure.clear_cgroups)
+            runtimes = list(_ready(directory, root, options.only, stack))
+            for part in options.parts or PARTS:
+                print(f"\n{PARTS[part]}", flush=True)
+                _PARTS[part](runtimes, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all without one")
+    parser.add_argument("--only", action="append", metavar="RUNTIME", help="only this one; may be given again")
+    parser.add_argument("--turns", type=int, default=40, help="starts that are timed for each runtime (40)")
+    parser.add_argument("--count", type=int, default=100, help="containers that stay (100)")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for the part `start` (120)")
+    parser.add_argument("--list", action="store_true", help="show parts and runtimes")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _ready(directory: Path, root: Path, only: list[str] | None, stack: ExitStack) -> Iterator[Runtime]:
+    """The runtimes that are there and come up."""
+    for kind in RUNTIMES:
+        if only and kind.name not in only:
+            continue
+        if not kind.found():
+            print(f"{kind.name}: not installed", file=sys.stderr)
+            continue
+        runtime = kind(directory, root)
+        try:
+            stack.enter_context(runtime.ready())
+            runtime.once()
+        except (OSError, RuntimeError, PycoreError) as error:
+            print(f"{kind.name}: left out: {error}", file=sys.stderr)
+            continue
+        yield runtime
+
+
+def _start(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    contenders: dict[str, Callable[[], object]] = {runtime.name: runtime.once for runtime in runtimes}
+    times = measure.in_turns(contenders, options.turns, options.limit)
+    floor = times[Floor.name].median if Floor.name in times else None
+    for name, taken in times.items():
+        against = f"{taken.median / floor:8.2f} x" if floor else ""
+        print(f"  {name:20} {taken.best * 1e3:8.2f} {taken.median * 1e3:8.2f} {against}", flush=True)
+
+
+def _many(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    for runtime in runtimes:
+        if runtime.many:
+            before = measure.held_memory(runtime.residents)
+            with _started(runtime, options.count, bridged=False) as rate:
+                held = (measure.held_memory(runtime.residents) - before) / options.count
+                print(f"  {runtime.name:20} {rate} {held / MIB:8.2f} + {before / MIB:.1f}", flush=True)
+
+
+def _bridged(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    for runtime in runtimes:
+        if runtime.many and runtime.bridges:
+            with _started(runtime, options.count, bridged=True) as rate:
+                print(f"  {runtime.name:20} {rate}", flush=True)
+
+
+@contextmanager
+def _started(runtime: Runtime, count: int, bridged: bool) -> Iterator[str]:
+    """Many containers, started at the runtime's best parallelism; yields the rate in words."""
+    workers = _best_workers(runtime, bridged)
+    try:
+        took = measure.seconds_of(lambda: runtime.start_many(count, bridged, workers))
+        at_once = f"({workers} at once)" if workers > 1 else ""
+        yield f"{count / took:8.1f} /s {at_once:12}"
+    finally:
+        runtime.remove_many(count)
+
+
+def _best_workers(runtime: Runtime, bridged: bool) -> int:
+    if len(runtime.workers) == 1:
+        return runtime.workers[0]
+    took: dict[int, float] = {}
+    for workers in runtime.workers:
+        took[workers] = measure.seconds_of(lambda workers=workers: runtime.start_many(TRIAL, bridged, workers))
+        runtime.remove_many(TRIAL)
+    return min(took, key=lambda workers: took[workers])
+
+
+_PARTS: dict[str, Callable[[list[Runtime], argparse.Namespace], None]] = {
+    "start": _start,
+    "many": _many,
+    "bridged": _bridged,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""The runtimes that are compared: how each starts one container, and how it starts many."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from enclosure import CGROUP
+
+TRUE, SLEEP = "/bin/true", "/bin/sleep"
+FIRST_PORT = 20000
+
+
+def run(*command: object) -> str:
+    """Run a command that must work. Returns its output; raises RuntimeError with what it said."""
+    words = [str(word) for word in command]
+    with TemporaryFile("w+") as output:  # no pipe: containers that stay would hold it open
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+        output.seek(0)
+        said = output.read()
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words[:3])} ...: {said.strip()[-400:]}")
+    return said
+
+
+def make_image(directory: Path) -> Path:
+    """A small root file system from the host's own true and sleep, the same for all runtimes."""
+    root = directory / "image"
+    for name in ("proc", "sys", "dev", "etc", "tmp", "run"):
+        (root / name).mkdir(parents=True)
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (root / "etc" / name).touch()
+    for program in (TRUE, SLEEP):
+        libraries = [word for word in run("ldd", program).split() if word.startswith("/")]
+        for file in (program, *libraries):
+            target = root / file.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    run("tar", "-C", root, "-cf", directory / "image.tar", ".")
+    return root
+
+
+class Runtime:
+    """One contender. ``many`` says whether it can leave containers running, ``bridges`` whether it publishes ports."""
+
+    name = ""
+    program = ""
+    many = True
+    bridges = True
+    workers: tuple[int, ...] = (1, 2, 4, 8)
+    """How many starts at once are tried, to find the best."""
+    residents: frozenset[str] = frozenset()
+    """Words of the command lines of what stays beside the containers: daemons, monitors."""
+
+    def __init__(self, directory: Path, root: Path) -> None:
+        self.directory, self.root = directory / self.name, root
+        self.directory.mkdir()
+
+    @classmethod
+    def found(cls) -> bool:
+        """Whether it is installed."""
+        return shutil.which(cls.program) is not None
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Whatever it needs to be started before it starts containers."""
+        yield
+
+    def once(self) -> None:
+        """One container without network, from start to exit."""
+        raise NotImplementedError
+
+    def start(self, number: int, bridged: bool) -> None:
+        """One container that stays; bridged, with a port of its own."""
+        raise NotImplementedError
+
+    def start_many(self, count: int, bridged: bool, workers: int) -> None:
+        """Containers 0 to ``count``, ``workers`` at once."""
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(lambda number: self.start(number, bridged), range(count)):
+                pass
+
+    def remove_many(self, count: int) -> None:
+        """Take them away again."""
+        raise NotImplementedError
+
+
+class Bubblewrap(Runtime):
+    name, program = "bubblewrap", "bwrap"
+    many = bridges = False
+
+    def once(self) -> None:
+        run("bwrap", "--unshare-all", "--ro-bind", self.root, "/", "--proc", "/proc", "--dev", "/dev", TRUE)
+
+
+class Oci(Runtime):
+    """crun and runc: an OCI bundle each, without overlay, network and seccomp profile."""
+
+    bridges = False
+
+    def once(self) -> None:
+        self._oci("run", "--bundle", self._bundle("once", TRUE), "once")
+
+    def start(self, number: int, bridged: bool) -> None:
+        bundle, pid = self._bundle(f"many{number}", SLEEP, "600"), self.directory / f"{number}.pid"
+        self._oci("run", "--detach", "--pid-file", pid, "--bundle", bundle, f"many{number}")
+
+    def remove_many(self, count: int) -> None:
+        for number in range(count):
+            self._oci("delete", "--force", f"many{number}")
+
+    def _oci(self, *arguments: object) -> None:
+        run(self.program, "--root", self.directory / "state", *arguments)
+
+    def _bundle(self, name: str, *command: str) -> Path:
+        bundle = self.directory / name
+        if not bundle.exists():
+            bundle.mkdir()
+            run(self.program, "spec", "--bundle", bundle)
+            config = json.loads((bundle / "config.json").read_text())
+            config["process"] |= {"terminal": False, "args": list(command)}
+            config["root"] = {"path": str(self.root), "readonly": True}
+            config["linux"]["cgroupsPath"] = f"/{CGROUP}/{self.name}-{name}"
+            (bundle / "config.json").write_text(json.dumps(config))
+        return bundle
+
+
+class Crun(Oci):
+    name = program = "crun"
+
+
+class Runc(Oci):
+    name = program = "runc"
+
+
+class Engine(Runtime):
+    """podman and docker, which take the same words."""
+
+    command: tuple[object, ...] = ()
+
+    def once(self) -> None:
+        run(*self.command, "run", "--rm", "--network", "none", *self._options(), "bench", TRUE)
+
+    def start(self, number: int, bridged: bool) -> None:
+        network = ["--publish", f"{FIRST_PORT + number}:80"] if bridged else ["--network", "none"]
+        run(
+            *self.command,
+            "run",
+            "--detach",
+            "--name",
+            f"many{number}",
+            *network,
+            *self._options(),
+            "bench",
+            SLEEP,
+            "600",
+        )
+
+    def remove_many(self, count: int) -> None:
+        run(*self.command, "rm", "--force", *self._at_once(), *(f"many{number}" for number in range(count)))
+
+    def _options(self) -> list[str]:
+        return ["--cgroup-parent", f"/{CGROUP}"]
+
+    def _at_once(self) -> list[str]:
+        return []
+
+
+class Podman(Engine):
+    name = program = "podman"
+    residents = frozenset({"conmon"})
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        places = ["--root", self.directory / "storage", "--runroot", "/run/bench-podman"]
+        self.command = ("podman", *places, "--cgroup-manager", "cgroupfs", "--events-backend", "none")
+        run(*self.command, "import", self.directory.parent / "image.tar", "bench")
+        yield
+
+    def _at_once(self) -> list[str]:
+        return ["--time", "0"]
+
+
+class Docker(Engine):
+    name, program = "docker", "dockerd"
+    residents = frozenset({"dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy"})
+
+    @classmethod
+    def found(cls) -> bool:
+        return super().found() and shutil.which("docker") is not None
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        socket = "unix:///run/bench-docker.sock"
+        self.command = ("docker", "--host", socket)
+        places = [
+            "--data-root",
+            self.directory,
+            "--exec-root",
+            "/run/bench-docker",
+            "--pidfile",
+            "/run/bench-docker.pid",
+        ]
+        with open(self.directory.parent / "dockerd.log", "wb") as log:
+            daemon = subprocess.Popen(["dockerd", "--host", socket, *map(str, places)], stdout=log, stderr=log)
+        try:
+            self._wait_until_up(daemon)
+            run(*self.command, "import", self.directory.parent / "image.tar", "bench")
+            yield
+        finally:
+            daemon.terminate()
+            daemon.wait(60)
+
+    def _wait_until_up(self, daemon: subprocess.Popen[bytes]) -> None:
+        for _ in range(300):
+            if daemon.poll() is not None:
+                break
+            if subprocess.run([*self.command, "version"], capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"dockerd does not answer; see {self.directory.parent / 'dockerd.log'}")
+
+
+class Pycore(Runtime):
+    """pycore through its command, with a supervisor that is up."""
+
+    name = program = "pycore"
+    run_dir = "/run/bench-pycore"
+    residents = frozenset({run_dir})
+    workers = (1,)
+    """One apply starts them all."""
+
+    @classmethod
+    def found(cls) -> bool:
+        return True
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        self._apply("resident", [self._container("resident", bridged=False, number=0)])
+        yield
+        self._pycore("down", "resident")
+
+    def once(self) -> None:
+        self._pycore("run", "--rm", "--network", "none", self.root, TRUE)
+
+    def start_many(self, count: int, bridged: bool, workers: int) -> None:
+        self._apply("many", [self._container(f"c{number}", bridged, number) for number in range(count)])
+
+    def remove_many(self, count: int) -> None:
+        self._pycore("down", "many")
+
+    def _pycore(self, *arguments: object) -> None:
+        places = ["--run-dir", self.run_dir, "--data-dir", self.directory / "data"]
+        run(Path(sys.executable).with_name("pycore"), *places, *arguments)
+
+    def _apply(self, name: str, containers: list[str]) -> None:
+        file = self.directory / f"{name}.toml"
+        file.write_text("\n".join([f'name = "{name}"', *containers]))
+        self._pycore("apply", file)
+
+    def _container(self, name: str, bridged: bool, number: int) -> str:
+        network = f'driver = "bridge"\nports = ["{FIRST_PORT + number}:80"]' if bridged else 'driver = "none"'
+        return (
+            f'[container.{name}]\nimage = "{self.root}"\ncommand = ["{SLEEP}", "600"]\nstop_signal = "SIGKILL"\n'
+            f"[container.{name}.network]\n{network}\n"
+        )
+
+
+class PycoreCold(Pycore):
+    """pycore with no supervisor up: each start brings up its own, which ends with the container."""
+
+    name = "pycore, cold"
+    many = False
+    turn = 0
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        os.environ["PYCORE_LINGER"] = "0.1"
+        yield
+
+    def once(self) -> None:
+        self.turn += 1
+        self.run_dir = f"/run/bench-pycore-cold-{self.turn}"
+        super().once()
+
+
+class PycoreInProcess(Pycore):
+    """pycore as a library."""
+
+    name = "pycore, in process"
+    many = False
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        import pycore
+
+        app = self.directory / "app.toml"
+        app.write_text(
+            f'name = "once"\n{self._container("c", bridged=False, number=0)}'.replace(f'"{SLEEP}", "600"', f'"{TRUE}"')
+        )
+        with pycore.Engine(run_dir="/run/bench-pycore-engine", data_dir=self.directory / "data") as self.engine:
+            self.app = self.engine.load(app)
+            yield
+
+    def once(self) -> None:
+        self.engine.run(self.app)
+        status = self.engine.wait("once/c")
+        self.engine.down("once")
+        if status != 0:
+            raise RuntimeError(f"the container ended with {status}")
+
+
+class Floor(Runtime):
+    """The same system calls from C, see floor.c: one container for each line it is sent."""
+
+    name, program = "floor (C)", "cc"
+    many = False
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        binary = self.directory / "floor"
+        run("cc", "-O2", "-o", binary, Path(__file__).with_name("floor.c"))
+        command = [binary, self.root, self.directory]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as self.process:
+            yield
+            self.process.communicate()
+
+    def once(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(b"\n")
+        if self.process.stdout.readline() != b"done\n":
+            raise RuntimeError(f"floor ended with {self.process.wait()}")
+
+
+RUNTIMES: tuple[type[Runtime], ...] = (
+    Floor,
+    PycoreInProcess,
+    Pycore,
+    PycoreCold,
+    Bubblewrap,
+    Crun,
+    Runc,
+    Podman,
+    Docker,
+)
+"""In the order of the table."""
