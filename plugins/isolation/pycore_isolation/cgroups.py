@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 from weakref import WeakKeyDictionary
 
 import pydantic
@@ -63,6 +63,7 @@ class Resources(Section):
 class Unified:
     """cgroup v2: one hierarchy."""
 
+    members: ClassVar[str] = "cgroup.procs"
     root: str
     counts_swap: bool = True
     """Whether swap can be limited; a matter of the kernel's configuration."""
@@ -90,6 +91,7 @@ class Unified:
 class Legacy:
     """cgroup v1: a hierarchy for each controller, mounted wherever it may be."""
 
+    members: ClassVar[str] = "tasks"
     roots: tuple[tuple[str, str], ...]
     """(controller, mount point), for each of :data:`CONTROLLERS` that there is."""
     counts_swap: bool
@@ -218,7 +220,7 @@ def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
 def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
     """Join them, and see nothing above them."""
     if found := hierarchy(host.look):
-        yield JoinCgroup(tuple(cgroup.path for cgroup in found.cgroups(host.instance, container.id)))
+        yield JoinCgroup(tuple(f"{path}/{found.members}" for path in _paths(found, container, host)))
     yield CgroupNamespace()
 
 
@@ -226,5 +228,8 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
 def pycore_inspect(container: Container, host: Host) -> dict[str, object]:
     """Where the cgroups are."""
     found = hierarchy(host.look)
-    paths = [cgroup.path for cgroup in found.cgroups(host.instance, container.id)] if found else []
-    return {"cgroups": paths}
+    return {"cgroups": _paths(found, container, host) if found else []}
+
+
+def _paths(found: Unified | Legacy, container: Container, host: Host) -> list[str]:
+    return [cgroup.path for cgroup in found.cgroups(host.instance, container.id)]

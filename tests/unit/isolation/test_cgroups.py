@@ -107,6 +107,13 @@ def test_limits_of_v1(make: Any, host: Host, kernel: FakeKernel, monkeypatch: py
     ]
 
 
+def test_joining_v1_takes_no_lock_over_all_processes(
+    make: Any, host: Host, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted(kernel, monkeypatch, ("/cg/pids", "cgroup"))
+    assert JoinCgroup(("/cg/pids/pycore/c0ffee/tasks",)) in list(cgroups.pycore_enter(make(), host))
+
+
 @pytest.mark.parametrize(("shares", "weight"), [(2, "1"), (1024, "100"), (262144, "10000")])
 def test_shares_as_weight(make: Any, host: Host, shares: int, weight: str) -> None:
     assert Limit(HERE, (("cpu.weight", weight, "100"),)) in described(make(cpu_shares=shares), host)
@@ -116,7 +123,10 @@ def test_without_being_asked_only_the_number_of_processes_is_limited(make: Any, 
     assert [operation for operation in described(make(), host) if isinstance(operation, Limit)] == [
         Limit(HERE, (("pids.max", "4096", "max"),))
     ]
-    assert list(cgroups.pycore_enter(make(), host)) == [JoinCgroup((HERE,)), CgroupNamespace()]
+    assert list(cgroups.pycore_enter(make(), host)) == [
+        JoinCgroup((f"{HERE}/cgroup.procs",)),
+        CgroupNamespace(),
+    ]
 
 
 def test_a_limit_that_cannot_be_set_is_a_problem_and_its_absence_none(
@@ -217,5 +227,5 @@ def test_a_limit_that_goes_while_the_container_runs_is_lifted(make: Any, host: H
 def test_the_process_joins(kernel: FakeKernel, make: Any, host: Host) -> None:
     apply(kernel, described(make(), host))
     child = kernel.add_process(71)
-    JoinCgroup((HERE,)).do(Context(child))
+    JoinCgroup((f"{HERE}/cgroup.procs",)).do(Context(child))
     assert kernel.read(f"{HERE}/cgroup.procs").split() == ["71"]
