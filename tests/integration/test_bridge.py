@@ -17,7 +17,7 @@ from pycore.linux import nftables
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import App, Container
-from pycore_network import bridge
+from pycore_network import bridge, requirements
 from pycore_network.bridge import Bridge, BridgedNetwork
 from support.netns import Namespace, peer_seen
 
@@ -369,3 +369,17 @@ def test_without_the_library_nothing_is_left(lab: Lab, monkeypatch: pytest.Monke
     nftables._library.cache_clear()
     assert lab.devices() == before
     assert list((lab.run_dir / "networks").iterdir()) == []
+
+
+def test_doctor_sees_a_firewall_that_drops(lab: Lab) -> None:
+    """As Docker and ufw set it up; an accept in our own table cannot overrule it."""
+    lab.host.run("nft add table ip filter")
+    lab.host.run("nft add chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }")
+    web = lab.start(ports=("8080:80",))
+    with web.namespace.listen(80) as server, lab.host.entered():
+        assert not requirements.forwarding().met
+        refused(lab.neighbour, (LAN_HOST, 8080))
+        for side in ("iifname", "oifname"):
+            nftables.run(f'add rule ip filter FORWARD {side} "pc-*" accept')
+        assert requirements.forwarding().met
+        peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 8080))

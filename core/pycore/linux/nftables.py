@@ -31,9 +31,14 @@ def run(commands: str) -> None:
     _run(commands)
 
 
+def listing(what: str) -> str:
+    """What ``nft list`` prints: of ``tables``, ``chains``, ``table ip filter``. Raises OSError as :func:`run` does."""
+    return _run(f"list {what}")
+
+
 def has_table(name: str) -> bool:
     """Whether there is a table, given with its family: ``inet pycore``. Raises OSError as :func:`run` does."""
-    return f"table {name}" in _run("list tables").splitlines()
+    return f"table {name}" in listing("tables").splitlines()
 
 
 def available() -> bool:

@@ -91,7 +91,10 @@ def pycore_sections() -> list[type[Section]]:
 
 @hookimpl
 def pycore_requirements(look: Look) -> Iterable[Requirement]:
-    return [requirements.net_admin(look), requirements.libnftables(), *requirements.modules(look)]
+    yield requirements.net_admin(look)
+    yield requirements.libnftables()
+    yield requirements.forwarding()
+    yield from requirements.modules(look)
 
 
 @hookimpl

@@ -16,6 +16,7 @@ from pycore_network.ops.names import NameFile, NameFiles
 
 _FILES = ("hosts", "hostname", "resolv.conf")
 
+_HOSTS = "/etc/hosts"
 _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 """The second is where systemd-resolved lists the servers behind its own (systemd-resolved(8))."""
 
@@ -101,10 +102,12 @@ def _hostname(container: Container) -> str:
 
 
 def _hosts(container: Container, host: Host, hostname: str) -> str:
-    lines = [("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback")]
-    lines.append((lease_of(host, container) or "127.0.1.1", hostname))
-    lines += [(address, name) for name, address in container[Names].extra_hosts.items()]
-    return "".join(f"{address}\t{names}\n" for address, names in lines)
+    """Its own name and those it was given; on the host's network after what the host calls its neighbours."""
+    text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    if _on_host(container) and host.look.exists(_HOSTS):
+        text = host.look.read(_HOSTS).rstrip("\n") + "\n"
+    own = (hostname, lease_of(host, container) or "127.0.1.1")
+    return text + "".join(f"{address}\t{name}\n" for name, address in (own, *container[Names].extra_hosts.items()))
 
 
 def _resolv_conf(names: Names, host: Host, *, reaches_loopback: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pycore.hookspecs import Requirement
@@ -9,6 +10,7 @@ from pycore.linux import nftables
 from pycore.linux.look import Look
 
 _CAP_NET_ADMIN = 12
+_DROPS = re.compile(r"hook forward priority [^;]*; policy drop;")
 
 
 def net_admin(look: Look) -> Requirement:
@@ -26,6 +28,30 @@ def libnftables() -> Requirement:
     return Requirement(
         nftables.LIBRARY, nftables.available(), "no port can be published, no way out of a network", nftables.MEND
     )
+
+
+def forwarding() -> Requirement:
+    """That no other firewall drops what is forwarded: an accept in one table does not keep a second from dropping."""
+    return Requirement(
+        "other firewalls let forwarded packets through",
+        met=not _dropping(),
+        why="published ports answer this host alone, and containers have no way out",
+        mend="iptables -I FORWARD -i 'pc-+' -j ACCEPT && iptables -I FORWARD -o 'pc-+' -j ACCEPT",
+    )
+
+
+def _dropping() -> bool:
+    """Whether a chain (Docker's, ufw's) drops by default what is forwarded, and no rule of ours is in its table.
+
+    What nobody may ask, for want of the library or of power, counts as fine.
+    """
+    try:
+        chains = nftables.listing("chains ip")
+        if not _DROPS.search(chains):
+            return False
+        return '"pc-*"' not in nftables.listing("table ip filter")
+    except OSError:
+        return False
 
 
 def modules(look: Look) -> Iterator[Requirement]:

@@ -232,6 +232,12 @@ def test_hosts_without_an_address(view: View, make: Make) -> None:
     assert "127.0.1.1\tweb" in files(make(driver="none"), view())["hosts"].splitlines()
 
 
+def test_hosts_on_the_hosts_network(make: Make) -> None:
+    here = Host(FakeKernel({"/etc/hosts": "192.0.2.9 printer"}), Path("/run/pycore"), Path("/var/lib/pycore"))
+    assert files(make(driver="host"), here)["hosts"] == "192.0.2.9 printer\n127.0.1.1\tweb\n"
+    assert "printer" not in files(make(driver="none"), here)["hosts"]
+
+
 LOOPBACK = "# by systemd\nnameserver 127.0.0.53\nnameserver ::1\nsearch lan\noptions edns0\n"
 
 
