@@ -17,6 +17,8 @@ from pycore.errors import Conflict, Problem
 from pycore.hookspecs import Host
 from pycore.spec import Container
 
+from pycore_network.ops.bridge import RECORD
+
 POOL = IPv4Network("10.208.0.0/12")
 """Where subnets come from when the spec names none: private, and not what Docker, Podman or Kubernetes take."""
 PREFIX = 22
@@ -106,7 +108,7 @@ def known_network(host: Host, name: str) -> Network | None:
 
 def _recorded(host: Host, name: str) -> IPv4Network | None:
     try:
-        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/network.json", 4096))
+        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/{RECORD}", 4096))
     except FileNotFoundError:
         return None
     return IPv4Network(record["subnet"])

@@ -14,6 +14,8 @@ from pycore.steps import Step
 
 from pycore_network import ruleset
 
+RECORD = "network.json"
+"""What is kept of a network, in its directory, beside the leases."""
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 _SMALL = 256
 """Bytes: more than is ever in the files that are read here."""
@@ -35,7 +37,7 @@ class Join(Operation):
 
     The lease is a file that can be made only once. It is one operation with the network, under one lock, because
     the network lasts as long as anybody has a lease: whoever leaves last takes it down. Each container that joins
-    makes sure of the whole network anew, which costs little and mends what somebody took away. IPv4 forwarding is
+    makes sure of the network anew, which mends what somebody took away (``nft flush ruleset``). IPv4 forwarding is
     left on when the last network goes: by then others may rely on it, and nobody can tell.
     """
 
@@ -55,7 +57,8 @@ class Join(Operation):
         with ctx.kernel.locked(self._networks), _concerning(self.bridge):
             self._lease(ctx)
             self._add_rules(ctx)
-            self._make_bridge(ctx)
+            if not self._has_bridge(ctx):
+                self._make_bridge(ctx)
 
     def undo(self, ctx: Context) -> None:
         if not ctx.kernel.exists(self.directory):
@@ -78,8 +81,6 @@ class Join(Operation):
 
     def _lease(self, ctx: Context) -> None:
         ctx.kernel.mkdir(f"{self.directory}/leases")  # again: the last to leave may have gone before we had the lock
-        with suppress(FileExistsError):
-            ctx.kernel.create(f"{self.directory}/network.json", json.dumps({"subnet": self.subnet}))
         try:
             ctx.kernel.create(self._lease_path, self.container)
         except FileExistsError:
@@ -92,6 +93,14 @@ class Join(Operation):
         except FileNotFoundError:
             return ""
 
+    def _has_bridge(self, ctx: Context) -> bool:
+        """Whether it is there and finished: the record is written last."""
+        try:
+            ctx.kernel.link_index(self.bridge)
+        except OSError:
+            return False
+        return ctx.kernel.exists(f"{self.directory}/{RECORD}")
+
     def _make_bridge(self, ctx: Context) -> None:
         from pycore_network import links
 
@@ -101,6 +110,7 @@ class Join(Operation):
         kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
         if kernel.read(_FORWARDING, _SMALL).strip() == "0":  # writing resets settings of every device: ip-sysctl.rst
             kernel.write(_FORWARDING, "1")
+        kernel.replace(f"{self.directory}/{RECORD}", json.dumps({"subnet": self.subnet}))
 
     def _add_rules(self, ctx: Context) -> None:
         joining = ruleset.add_network(self.table, self.bridge, self.subnet)
