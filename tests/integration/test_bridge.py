@@ -302,7 +302,9 @@ def test_a_subnet_in_use_is_refused(lab: Lab) -> None:
     with lab.host.entered():
         for app, subnet in (("bank", "192.0.2.128/25"), ("bank", "10.77.0.0/16"), ("shop", "10.78.0.0/24")):
             view = lab.view()
-            list(bridge.pycore_prepare(make(app, "desk", subnet=subnet), view))
+            desk = make(app, "desk", subnet=subnet)
+            list(bridge.pycore_prepare(desk, view))
+            list(bridge.pycore_attach(desk, view))
             assert len(view.problems) == 1
 
 

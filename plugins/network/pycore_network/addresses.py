@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -23,6 +24,9 @@ POOL = IPv4Network("10.208.0.0/12")
 """Where subnets come from when the spec names none: private, and not what Docker, Podman or Kubernetes take."""
 PREFIX = 22
 """1,021 containers: a Linux bridge has room for 1,023 ports (BR_PORT_BITS in net/bridge/br_private.h)."""
+
+_SMALL = 256
+"""Bytes: more than is ever in a file that is read here."""
 
 # Kinds of claims. What is on disk is read into them once per plan, so that a plan of n containers costs n.
 _NETWORK, _ADDRESS, _LEASE = "network", "address", "network lease"
@@ -75,20 +79,12 @@ def find_network(host: Host, name: str, wanted: IPv4Network | None) -> Network:
 
 
 def find_address(host: Host, network: Network, container: Container) -> str:
-    """The container's address: the one it has a lease of, or a free one. Raises Conflict where none is left.
-
-    The search begins at a place given by the container's name: no long walk over what is taken, and a container
-    that is made anew tends to get an address near its last.
-    """
+    """The container's address: the one it has a lease of, or a free one. Raises Conflict where none is left."""
     lease = lease_of(host, container)
     if lease and IPv4Address(lease) in network.subnet:
         return lease
     taken = host.claims.setdefault(_ADDRESS, {})
-    room = network.subnet.num_addresses - 3  # but the first, the gateway and the last
-    start = int.from_bytes(hashlib.sha256(container.full_name.encode()).digest()[:4], "big")
-    base = int(network.subnet.network_address) + 2
-    for step in range(room):
-        address = str(IPv4Address(base + (start + step) % room))
+    for address in _row(network, container):
         if address not in taken:
             taken[address] = container.id
             host.claims.setdefault(_LEASE, {})[container.id] = address
@@ -97,18 +93,37 @@ def find_address(host: Host, network: Network, container: Container) -> str:
 
 
 def lease_of(host: Host, container: Container) -> str:
-    """The address that a container has, or has claimed in this plan; an empty string where it has none."""
+    """The address that a container has claimed in this plan or leased before; an empty string where it has none."""
     return host.claims.get(_LEASE, {}).get(container.id, "")
 
 
-def known_network(host: Host, name: str) -> Network | None:
-    """The network of that name if there is one; the leases of it are known afterwards."""
-    return find_network(host, name, None) if _recorded(host, name) else None
+def leased(host: Host, name: str, container: Container) -> tuple[Network, str] | None:
+    """The network of that name and the container's address in it, as they are on the host; nothing is claimed."""
+    subnet = _recorded(host, name)
+    if subnet is None:
+        return None
+    network = Network(name, bridge_of(host, name), subnet, directory_of(host, name))
+    for address in _row(network, container):
+        with suppress(FileNotFoundError):
+            if host.look.read(f"{network.directory}/leases/{address}", _SMALL) == container.id:
+                return network, address
+    return None
+
+
+def _row(network: Network, container: Container) -> Iterator[str]:
+    """All addresses for containers, from a place on that the container's name gives.
+
+    So what is taken need not be walked through, and a container that is made anew gets an address near its last.
+    """
+    room = network.subnet.num_addresses - 3  # but the first, the gateway and the last
+    start = int.from_bytes(hashlib.sha256(container.full_name.encode()).digest()[:4], "big")
+    base = int(network.subnet.network_address) + 2
+    return (str(IPv4Address(base + (start + step) % room)) for step in range(room))
 
 
 def _recorded(host: Host, name: str) -> IPv4Network | None:
     try:
-        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/{RECORD}", 4096))
+        record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/{RECORD}", _SMALL))
     except FileNotFoundError:
         return None
     return IPv4Network(record["subnet"])
@@ -118,7 +133,7 @@ def _read_leases(host: Host, name: str) -> None:
     addresses, leases = host.claims.setdefault(_ADDRESS, {}), host.claims.setdefault(_LEASE, {})
     directory = f"{directory_of(host, name)}/leases"
     for address in host.look.listdir(directory):
-        addresses[address] = identity = host.look.read(f"{directory}/{address}", 256)
+        addresses[address] = identity = host.look.read(f"{directory}/{address}", _SMALL)
         leases[identity] = address
 
 
@@ -136,7 +151,9 @@ def _free_subnet(host: Host, name: str, wanted: IPv4Network | None) -> IPv4Netwo
 
 
 def _object(host: Host, message: str, hint: str | None = None) -> None:
-    host.problems.append(Problem(("network", "network"), message, hint))
+    problem = Problem(("network", "network"), message, hint)
+    if problem not in host.problems:  # each phase of a container finds the network anew
+        host.problems.append(problem)
 
 
 def _used_subnets(host: Host) -> Iterator[IPv4Network]:

@@ -15,7 +15,7 @@ from pycore.ops import Operation
 from pycore.spec import App, Change, Container, Many, Name, Section, Text, pick, setting
 
 from pycore_network import ports, requirements
-from pycore_network.addresses import Network, find_address, find_network, known_network, lease_of
+from pycore_network.addresses import Network, find_address, find_network, leased
 from pycore_network.holders import port_problem
 from pycore_network.ops import bridge as ops
 
@@ -136,10 +136,10 @@ def pycore_attach(container: Container, host: Host) -> Iterable[Operation]:
 
 @hookimpl
 def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
-    network = known_network(host, _host_name(container))
-    address = lease_of(host, container)
-    if network is None or not address:
+    found = leased(host, _host_name(container), container)
+    if found is None:
         return {}
+    network, address = found
     return {
         "address": address,
         "gateway": network.gateway,
