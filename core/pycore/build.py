@@ -113,7 +113,8 @@ class Builder:
         elif broken := self._broken(table.area, chosen):
             message, hint = f"the {table.area} driver {wording.shown(chosen)} could not be loaded: {broken}", None
         else:
-            message = f"no {table.area} driver {wording.shown(chosen)}; there are {', '.join(table.choices)}"
+            verb = "is" if len(table.choices) == 1 else "are"
+            message = f"no {table.area} driver {wording.shown(chosen)}; there {verb} {', '.join(table.choices)}"
             hint = wording.did_you_mean(chosen, table.choices)
         self._complain((*path, table.word, DRIVER) if table.word else (*path, DRIVER), message, hint)
         return chosen
@@ -144,14 +145,18 @@ class Builder:
     # -- keys that nobody knows ----------------------------------------------------------------------
 
     def _knows(self, table: Table, key: str, drivers: Mapping[str, str]) -> bool:
-        """Whether a key may stand in a table; where the driver is a mistake itself, any driver's keys may."""
+        """Whether a key may stand in a table."""
         if key == DRIVER and table.choices:
             return True
         if not table.word and key in self._words(table.kind):
             return True
+        return key in self._fields(table, drivers)
+
+    def _fields(self, table: Table, drivers: Mapping[str, str]) -> list[str]:
+        """The fields that count in a table; where the driver is a mistake itself, any driver's."""
         if table.choices and drivers[table.area] not in table.choices:
-            return key in table.fields()
-        return any(key in owner.section.model_fields for owner in self._counting(table, drivers))
+            return table.fields()
+        return [name for owner in self._counting(table, drivers) for name in owner.section.model_fields]
 
     def _words(self, kind: str) -> list[str]:
         return [table.word for table in self.kinds[kind] if table.word]
@@ -176,10 +181,8 @@ class Builder:
 
     def _guess(self, table: Table, key: str, place: Way, drivers: Mapping[str, str]) -> str | None:
         """A key that looks like it, of this table or of a neighbouring one."""
-        here = [name for owner in self._counting(table, drivers) for name in owner.section.model_fields]
-        here += [DRIVER] if table.choices else []
-        here += [] if table.word else self._words(table.kind)
-        hint = wording.did_you_mean(key, here)
+        here = [*self._fields(table, drivers), *([DRIVER] if table.choices else [])]
+        hint = wording.did_you_mean(key, here if table.word else here + self._words(table.kind))
         if hint:
             return hint
         for other in self.kinds[table.kind]:

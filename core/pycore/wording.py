@@ -60,7 +60,11 @@ def problems_of(error: pydantic.ValidationError, values: Mapping[str, Any], plac
     found: dict[tuple[Path, bool], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         found.setdefault(_real_path(detail, values), []).append(detail)
-    return [_problem(path, at_key, details, values, place) for (path, at_key), details in found.items()]
+    return [
+        _problem(path, at_key, details, values, place)
+        for (path, at_key), details in found.items()
+        if not (_only_types(details) and any(_leads_into(other, path) for other in found))
+    ]
 
 
 def table_name(path: Iterable[str | int]) -> str:
@@ -88,7 +92,7 @@ def shown(value: Any) -> str:
         return "a date or time"
     if isinstance(value, int) and value.bit_length() > 64:
         return "a huge number"
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def likely(word: str, known: Iterable[str]) -> str | None:
@@ -126,6 +130,17 @@ def _real_path(detail: ErrorDetails, values: Mapping[str, Any]) -> tuple[Path, b
     return tuple(path), of_key
 
 
+def _only_types(details: Iterable[ErrorDetails]) -> bool:
+    """Whether all that is said is that the value is of another type."""
+    return all(detail["type"] in _KINDS for detail in details)
+
+
+def _leads_into(other: tuple[Path, bool], path: Path) -> bool:
+    """Whether something else is said of the inside of a value: then one member of a union took it for its own."""
+    inner, at_key = other
+    return inner[: len(path)] == path and (len(inner) > len(path) or at_key)
+
+
 def _problem(
     path: Path, at_key: bool, details: Sequence[ErrorDetails], values: Mapping[str, Any], place: Path
 ) -> Problem:
@@ -151,11 +166,10 @@ def _label(path: Path) -> str:
 
 def _complaint(details: Sequence[ErrorDetails], value: Any) -> str:
     """One sentence for all that is said of one value; where a union's members disagree, the closest counts."""
-    kinds = [_KINDS[detail["type"]] for detail in details if detail["type"] in _KINDS]
-    others = [detail for detail in details if detail["type"] not in _KINDS]
-    if not others:
-        return f"must be {' or '.join(dict.fromkeys(kinds))}, not {shown(value)}"
-    return " or ".join(dict.fromkeys(_limit(detail, value) for detail in others))
+    if _only_types(details):
+        kinds = dict.fromkeys(_KINDS[detail["type"]] for detail in details)
+        return f"must be {' or '.join(kinds)}, not {shown(value)}"
+    return " or ".join(dict.fromkeys(_limit(detail, value) for detail in details if detail["type"] not in _KINDS))
 
 
 def _limit(detail: ErrorDetails, value: Any) -> str:
@@ -163,7 +177,8 @@ def _limit(detail: ErrorDetails, value: Any) -> str:
     if detail["type"] in ("literal_error", "enum"):
         return f"must be {str(context['expected']).replace(chr(39), chr(34))}, not {shown(value)}"
     wording = _LIMITS.get(detail["type"])
-    return wording.format(**context) if wording else detail["msg"][:1].lower() + detail["msg"][1:]
+    plain = {key: shown(value) if isinstance(value, float) else value for key, value in context.items()}
+    return wording.format(**plain) if wording else detail["msg"][:1].lower() + detail["msg"][1:]
 
 
 def _array_hint(detail: ErrorDetails, value: Any) -> str | None:
