@@ -1,0 +1,212 @@
+"""What the two drivers describe, on a host in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pycore.hookspecs import Host
+from pycore.ops import Context, Operation, from_record, to_record
+from pycore.spec import Container
+from pycore.testing.fake import FakeKernel
+from pycore_storage import overlayfs, vfs
+from pycore_storage.ops.images import UnpackedTar
+from pycore_storage.ops.layers import HostPart, Layer, MemoryRoot, OverlayRoot
+from pycore_storage.ops.roots import Copy, DirectoryRoot, ReadOnlyRoot
+
+Make = Callable[..., Container]
+LAYER = "/var/lib/pycore/containers/c0ffee/layer"
+
+
+def prepare(driver: ModuleType, container: Container, host: Host) -> list[Operation]:
+    return list(driver.pycore_prepare(container, host))
+
+
+def enter(driver: ModuleType, container: Container, host: Host) -> list[Operation]:
+    return list(driver.pycore_enter(container, host))
+
+
+def do(operations: list[Operation], kernel: FakeKernel) -> None:
+    for operation in operations:
+        operation.do(Context(kernel))
+
+
+def undo(operations: list[Operation], kernel: FakeKernel) -> None:
+    for operation in reversed(operations):
+        operation.undo(Context(kernel))
+
+
+def mounts(monkeypatch: pytest.MonkeyPatch, *more: tuple[str, str]) -> None:
+    found = [("/", "ext4"), ("/proc", "proc"), ("/run", "tmpfs"), *more]
+    monkeypatch.setattr(FakeKernel, "mounts", lambda _: found)
+
+
+def test_the_hosts_root_is_shown_without_what_is_pycores(make: Make, host: Host) -> None:
+    assert prepare(overlayfs, make(), host) == [Layer(LAYER, "/", ("/run/pycore", "/var/lib/pycore"))]
+    assert enter(overlayfs, make(), host) == [OverlayRoot(("/",), LAYER)]
+
+
+def test_a_directory(make: Make, host: Host) -> None:
+    container = make("/srv/root", read_only=True)
+    assert prepare(overlayfs, container, host) == [Layer(LAYER, "/srv/root")]
+    assert enter(overlayfs, container, host) == [OverlayRoot(("/srv/root",), LAYER), ReadOnlyRoot()]
+
+
+def test_a_directory_that_holds_pycores_own(make: Make, host: Host) -> None:
+    assert prepare(overlayfs, make("/var"), host) == [Layer(LAYER, "/var", ("/lib/pycore",))]
+
+
+def test_a_relative_path_starts_at_the_spec(make: Make, host: Host, kernel: FakeKernel) -> None:
+    kernel.add_file("/spec/rootfs/", "")
+    assert enter(overlayfs, make("./rootfs"), host) == [OverlayRoot(("/spec/rootfs",), LAYER)]
+    assert enter(overlayfs, make("../srv/root"), host) == [OverlayRoot(("/srv/root",), LAYER)]
+
+
+def test_slash_is_the_host(make: Make, host: Host) -> None:
+    assert prepare(overlayfs, make("/srv/.."), host) == prepare(overlayfs, make("host"), host)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("nginx:1.27", "images from registries are not there yet"),
+        ("hosts", "images from registries are not there yet"),
+        ("./nothing", "there is no /spec/nothing"),
+        ("/nothing", "there is no /nothing"),
+    ],
+)
+@pytest.mark.parametrize("driver", [overlayfs, vfs])
+def test_an_image_that_is_not_there(make: Make, host: Host, driver: ModuleType, image: str, words: str) -> None:
+    container = make(image)
+    assert prepare(driver, container, host) == []
+    enter(driver, container, host)
+    (problem,) = host.problems
+    assert problem.path == ("image",)
+    assert words in problem.message
+    assert problem.hint
+
+
+def test_vfs_copies(make: Make, host: Host) -> None:
+    copy = "/var/lib/pycore/containers/c0ffee/copy"
+    assert prepare(vfs, make("/srv/root"), host) == [Copy("/srv/root", copy)]
+    assert prepare(vfs, make("/srv/root.tar"), host) == [Copy("/srv/root.tar", copy, archive=True)]
+    assert enter(vfs, make("/srv/root", read_only=True), host) == [DirectoryRoot(f"{copy}/root"), ReadOnlyRoot()]
+
+
+@pytest.mark.parametrize("image", ["host", "/", "/var"])
+def test_vfs_does_not_copy_the_host_or_itself(make: Make, host: Host, image: str) -> None:
+    assert prepare(vfs, make(image), host) == []
+    assert [problem.path for problem in host.problems] == [("image",)]
+
+
+@pytest.mark.parametrize("fstype", ["overlay", "nfs4", "vfat", "fuse.sshfs", "9p"])
+def test_where_the_disk_cannot_hold_a_layer_it_is_in_memory(
+    make: Make, host: Host, monkeypatch: pytest.MonkeyPatch, fstype: str
+) -> None:
+    mounts(monkeypatch, ("/var/lib", fstype))
+    (root,) = enter(overlayfs, make(), host)
+    assert root == MemoryRoot(("/",), LAYER, ("/run/pycore", "/var/lib/pycore"))
+    assert "in memory" in root.explain()
+
+
+def test_disks_of_the_host_where_programs_are(
+    make: Make, host: Host, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for directory in ("/usr/local/", "/usr/share/", "/home/", "/opt/", "/usrlocal/", "/etc/keys/", "/lib/pycore/"):
+        kernel.add_file(directory, "")
+    kernel.add_file("/etc/resolv.conf", "")
+    mounts(
+        monkeypatch,
+        ("/usr/share", "xfs"),  # below /usr, so it comes with it
+        ("/usr", "ext4"),
+        ("/usrlocal", "ext4"),
+        ("/home", "ext4"),
+        ("/opt", "tmpfs"),
+        ("/etc/keys", "btrfs"),
+        ("/etc/resolv.conf", "ext4"),  # a file: as in somebody's container
+    )
+    assert enter(overlayfs, make(), host)[1:] == [HostPart("/etc/keys"), HostPart("/usr")]
+    assert enter(overlayfs, make("/srv/root"), host)[1:] == []
+
+
+def test_a_disk_that_holds_pycores_own_is_not_shown(
+    make: Make, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.add_file("/opt/pycore/", "")
+    mounts(monkeypatch, ("/opt", "ext4"))
+    host = Host(kernel, Path("/run/pycore"), Path("/opt/pycore"))
+    assert enter(overlayfs, make(), host)[1:] == []
+
+
+def test_a_tar_file_is_unpacked_once_and_kept_while_it_is_used(make: Make, host: Host, kernel: FakeKernel) -> None:
+    before = kernel.snapshot()
+    one, other = (make("/srv/root.tar", identity=identity) for identity in ("1", "2"))
+    first, second = prepare(overlayfs, one, host), prepare(overlayfs, other, host)
+    unpacked = first[0]
+    assert isinstance(unpacked, UnpackedTar)
+    assert isinstance(second[0], UnpackedTar)
+    assert second[0].image == unpacked.image
+    do([*first, *second], kernel)
+    assert sum(call.startswith("unpack_tar") for call in kernel.calls) == 1
+    assert enter(overlayfs, one, host)[0] == OverlayRoot((f"{unpacked.image}/root",), LAYER.replace("c0ffee", "1"))
+    undo(first, kernel)
+    undo(first, kernel)
+    assert kernel.is_dir(f"{unpacked.image}/root")
+    undo(second, kernel)
+    left = {path.removeprefix("file /var/lib/pycore/") for path in set(kernel.snapshot()) - set(before)}
+    assert left == {"images", "containers", "containers/1", "containers/2"}
+
+
+def test_a_container_keeps_its_image_when_the_tar_file_changes(make: Make, host: Host, kernel: FakeKernel) -> None:
+    described = prepare(overlayfs, make("/srv/root.tar"), host)
+    do(described, kernel)
+    kernel.replace("/srv/root.tar", "another tar file")
+    assert prepare(overlayfs, make("/srv/root.tar"), host) == described
+    assert prepare(overlayfs, make("/srv/root.tar", identity="new"), host)[0] != described[0]
+
+
+def test_an_unpacking_that_fails_leaves_no_image(make: Make, host: Host, kernel: FakeKernel) -> None:
+    (unpacked, _) = prepare(overlayfs, make("/srv/root.tar"), host)
+    kernel.add_file("/srv/root.tar", None)
+    with pytest.raises(FileNotFoundError):
+        unpacked.do(Context(kernel))
+    assert kernel.listdir("/var/lib/pycore/images") == []
+
+
+@pytest.mark.parametrize("image", ["host", "/srv/root", "/srv/root.tar"])
+@pytest.mark.parametrize("driver", [overlayfs, vfs])
+def test_describing_changes_nothing_and_is_the_same_again(
+    make: Make, host: Host, kernel: FakeKernel, driver: ModuleType, image: str
+) -> None:
+    before = kernel.snapshot()
+    container = make(image)
+    described = prepare(driver, container, host)
+    assert kernel.snapshot() == before
+    assert kernel.calls == []
+    do(described, kernel)
+    assert prepare(driver, container, host) == described
+    undo(described, kernel)
+    undo(described, kernel)
+
+
+@pytest.mark.parametrize("image", ["host", "/srv/root.tar"])
+def test_operations_survive_the_journal(make: Make, host: Host, image: str) -> None:
+    for driver in (overlayfs, vfs):
+        container = make(image, read_only=True)
+        for operation in prepare(driver, container, host) + enter(driver, container, host):
+            record: dict[str, Any] = json.loads(json.dumps(to_record(operation)))
+            assert from_record(record) == operation
+            assert operation.explain()
+
+
+def test_overlayfs_is_asked_of_the_kernel(kernel: FakeKernel) -> None:
+    (requirement,) = overlayfs.pycore_requirements(kernel)
+    assert requirement.met
+    kernel.add_file("/proc/filesystems", "\text4\n")
+    (requirement,) = overlayfs.pycore_requirements(kernel)
+    assert not requirement.met
+    assert requirement.mend == "modprobe overlay"
