@@ -30,14 +30,18 @@ class Resources(Section):
     table = "container.*.resources"
 
     memory: Size | None = setting(
-        None, doc="Memory for all its processes, file cache included; beyond it they are killed.",
-        change=Change.LIVE, example="256M",
+        None,
+        doc="Memory for all its processes, file cache included; beyond it they are killed.",
+        change=Change.LIVE,
+        example="256M",
         flags=("-m", "--memory"),
-    )  # fmt: skip
+    )
     swap: Size | None = setting(
-        None, doc="Swap beside it; by default as much as `memory` again. With cgroup v1 only together with `memory`.",
-        change=Change.LIVE, example="0",
-    )  # fmt: skip
+        None,
+        doc="Swap beside it; by default as much as `memory` again. With cgroup v1 only together with `memory`.",
+        change=Change.LIVE,
+        example="0",
+    )
     cpus: Annotated[float, pydantic.Field(ge=0.01, le=8192)] | None = setting(
         None,
         doc="Processors' worth of time, such as 0.5.",
@@ -52,11 +56,19 @@ class Resources(Section):
         example=512,
         flags=("-c", "--cpu-shares"),
     )
-    pids: Annotated[int, pydantic.Field(ge=1, le=4194304)] = setting(
-        4096, doc="Processes and threads: enough for any server, too few for a fork bomb to take the host's 32768.",
-        change=Change.LIVE, example=100,
+    pids: Annotated[int, pydantic.Field(ge=0, le=4194304)] = setting(
+        4096,
+        doc="Processes and threads; 0 is no limit. The default is enough for any server, and too few for a fork bomb "
+        "to take all of the 32768 that a host usually has.",
+        change=Change.LIVE,
+        example=100,
         flags=("--pids-limit",),
-    )  # fmt: skip
+    )
+
+    @property
+    def pids_max(self) -> str:
+        """``pids`` in the kernel's words."""
+        return str(self.pids) if self.pids else "max"
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ class Unified:
             yield Limit(path, (("memory.max", str(parse_size(wanted.memory)), "max"),))
         if self.counts_swap and (swap := wanted.swap or wanted.memory) is not None:
             yield Limit(path, (("memory.swap.max", str(parse_size(swap)), "max"),))
-        yield Limit(path, (("pids.max", str(wanted.pids), "max"),))
+        yield Limit(path, (("pids.max", wanted.pids_max, "max"),))
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Legacy:
         if "memory" in paths and wanted.memory is not None:
             yield Limit(paths["memory"], self._memory(wanted.memory, wanted.swap or wanted.memory))
         if "pids" in paths:
-            yield Limit(paths["pids"], (("pids.max", str(wanted.pids), "max"),))
+            yield Limit(paths["pids"], (("pids.max", wanted.pids_max, "max"),))
 
     def _memory(self, memory: str, swap: str) -> tuple[tuple[str, str, str], ...]:
         """One operation for both, because the kernel refuses a sum that is below the memory alone."""
@@ -147,7 +159,7 @@ def _look_for(look: Look) -> Unified | Legacy | None:
     """A hybrid host has its controllers in v1 hierarchies, and a v2 one without them."""
     mounts = [(point, fstype) for point, fstype in look.mounts() if fstype in ("cgroup", "cgroup2")]
     for point, fstype in mounts:
-        if fstype == "cgroup2" and set(CONTROLLERS) <= set(_controllers(look, point)) and look.is_writable(point):
+        if fstype == "cgroup2" and look.is_writable(point) and _can_turn_on(look, point):
             return Unified(point, look.exists("/proc/swaps"))
     roots: dict[str, str] = {}
     for point, fstype in mounts:
@@ -159,11 +171,24 @@ def _look_for(look: Look) -> Unified | Legacy | None:
     return Legacy(tuple(sorted(roots.items())), look.exists(swap_file))
 
 
-def _controllers(look: Look, point: str) -> list[str]:
+def _can_turn_on(look: Look, point: str) -> bool:
+    """Whether cgroups below this one may have the controllers.
+
+    A cgroup that holds processes cannot hand them on, the host's own root excepted (cgroups(7), "no internal
+    processes"); what is mounted in a container is no such root, which shows in that it has a type.
+    """
+    here, on, processes = (
+        _words(look, f"{point}/cgroup.{name}") for name in ("controllers", "subtree_control", "procs")
+    )
+    wanted = set(CONTROLLERS)
+    return wanted <= here and (wanted <= on or not processes or not look.exists(f"{point}/cgroup.type"))
+
+
+def _words(look: Look, path: str) -> set[str]:
     try:
-        return look.read(f"{point}/cgroup.controllers").split()
+        return set(look.read(path).split())
     except OSError:
-        return []
+        return set()
 
 
 def _missing(found: Unified | Legacy | None) -> list[str]:

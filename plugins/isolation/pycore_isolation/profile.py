@@ -70,14 +70,14 @@ RULES: tuple[Rule, ...] = (
         "sync sync_file_range sync_file_range2 arm_sync_file_range syncfs tee truncate truncate64 write writev",
     ),
     Allow(
-        "Look at files and directories, name them, own them: what the file system itself allows or not",
+        "Look at files, directories and mounts, name them, own them: what the file system itself allows or not",
         "access chdir chmod chown chown32 faccessat faccessat2 fchdir fchmod fchmodat fchmodat2 fchown fchown32 "
         "fchownat fgetxattr flistxattr fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 futimesat "
-        "getcwd getdents getdents64 getxattr getxattrat lchown lchown32 lgetxattr link linkat listxattr listxattrat "
-        "llistxattr lremovexattr lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat name_to_handle_at newfstatat "
-        "readlink readlinkat removexattr removexattrat rename renameat renameat2 rmdir setxattr setxattrat stat "
-        "stat64 statfs statfs64 statx symlink symlinkat umask unlink unlinkat utime utimensat utimensat_time64 "
-        "utimes",
+        "getcwd getdents getdents64 getxattr getxattrat lchown lchown32 lgetxattr link linkat listmount listxattr "
+        "listxattrat llistxattr lremovexattr lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat name_to_handle_at "
+        "newfstatat readlink readlinkat removexattr removexattrat rename renameat renameat2 rmdir setxattr "
+        "setxattrat stat stat64 statfs statfs64 statmount statx symlink symlinkat umask unlink unlinkat utime "
+        "utimensat utimensat_time64 utimes",
     ),
     Allow(
         "Wait for many things at once, and hear of changes",
@@ -123,6 +123,7 @@ RULES: tuple[Rule, ...] = (
         "setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setpgid setregid setregid32 setresgid "
         "setresgid32 setresuid setresuid32 setreuid setreuid32 setsid setuid setuid32",
     ),
+    Allow("Randomness", "getrandom"),
     Allow(
         "Scheduling and limits of one's own processes",
         "getcpu getpriority getrlimit getrusage ioprio_get ioprio_set prlimit64 sched_get_priority_max "
@@ -152,7 +153,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Allow(
         "What an architecture asks of its programs",
-        "arch_prctl breakpoint cacheflush modify_ldt riscv_flush_icache riscv_hwprobe swapcontext",
+        "arch_prctl breakpoint cacheflush modify_ldt riscv_flush_icache riscv_hwprobe swapcontext uretprobe",
     ),
     *(Allow("Personalities that change no security", "personality", Condition(0, value)) for value in PERSONALITIES),
     Allow(
@@ -173,9 +174,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Allow(
         "Namespaces, mounts and what else asks for the administrator",
-        "fanotify_init fsconfig fsmount fsopen fspick listmount lsm_get_self_attr lsm_list_modules "
-        "lsm_set_self_attr mount mount_setattr move_mount open_tree open_tree_attr quotactl quotactl_fd "
-        "setdomainname sethostname setns statmount umount umount2 unshare",
+        "fanotify_init fsconfig fsmount fsopen fspick lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount "
+        "mount_setattr move_mount open_tree open_tree_attr quotactl quotactl_fd setdomainname sethostname setns "
+        "umount umount2 unshare",
         capabilities=("SYS_ADMIN",),
     ),
     Allow("Programs in the kernel", "bpf", capabilities=("SYS_ADMIN", "BPF")),

@@ -66,6 +66,21 @@ def test_not_those_that_are_read_only(kernel: FakeKernel, monkeypatch: pytest.Mo
 EVERYTHING = {"memory": "1M", "cpus": 1.5, "cpu_shares": 512, "pids": 100}
 
 
+@pytest.mark.parametrize(
+    ("files", "usable"),
+    [
+        ({"cgroup.type": "domain\n", "cgroup.procs": "1\n"}, False),
+        ({"cgroup.type": "domain\n", "cgroup.procs": ""}, True),
+        ({"cgroup.type": "domain\n", "cgroup.procs": "1\n", "cgroup.subtree_control": "cpu memory pids\n"}, True),
+        ({"cgroup.procs": "1\n"}, True),
+        ({"cgroup.controllers": "cpu memory\n"}, False),
+    ],
+)
+def test_a_cgroup_with_processes_gives_its_controllers_to_none_below(files: dict[str, str], usable: bool) -> None:
+    kernel = FakeKernel({f"{ROOT}/{name}": text for name, text in files.items()})
+    assert (hierarchy(kernel) is not None) == usable
+
+
 def test_looked_for_again_only_while_something_is_missing(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted(kernel, monkeypatch)
     assert hierarchy(kernel) is None
@@ -123,6 +138,7 @@ def test_without_being_asked_only_the_number_of_processes_is_limited(make: Any, 
     assert [operation for operation in described(make(), host) if isinstance(operation, Limit)] == [
         Limit(HERE, (("pids.max", "4096", "max"),))
     ]
+    assert Limit(HERE, (("pids.max", "max", "max"),)) in described(make(pids=0), host)
     assert list(cgroups.pycore_enter(make(), host)) == [
         JoinCgroup((f"{HERE}/cgroup.procs",)),
         CgroupNamespace(),
@@ -148,7 +164,14 @@ def test_a_limit_that_cannot_be_set_is_a_problem_and_its_absence_none(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"memory": "much"}, {"cpus": 0.0}, {"cpus": float("nan")}, {"cpus": float("inf")}, {"cpu_shares": 1}, {"pids": 0}],
+    [
+        {"memory": "much"},
+        {"cpus": 0.0},
+        {"cpus": float("nan")},
+        {"cpus": float("inf")},
+        {"cpu_shares": 1},
+        {"pids": -1},
+    ],
 )
 def test_what_is_no_limit(fields: dict[str, object]) -> None:
     with pytest.raises(pydantic.ValidationError):

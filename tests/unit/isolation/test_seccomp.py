@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import platform
 from functools import cache
 from pathlib import Path
@@ -40,19 +41,10 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- the profile ---------------------------------------------------------------------------------------------
 
-READ, SOCKET, CLONE, MOUNT, UNSHARE, SETNS, PTRACE, PERSONALITY, KEYCTL, CHROOT = (
-    0,
-    41,
-    56,
-    165,
-    272,
-    308,
-    101,
-    135,
-    250,
-    161,
-)
-BPF_CALL, CLONE3, IO_URING_SETUP, OPEN_BY_HANDLE_AT, USERFAULTFD, PIVOT_ROOT = 321, 435, 425, 304, 323, 155
+READ, SOCKET, CLONE, PTRACE, PERSONALITY = 0, 41, 56, 101, 135
+PIVOT_ROOT, CHROOT, MOUNT, KEYCTL, UNSHARE = 155, 161, 165, 250, 272
+OPEN_BY_HANDLE_AT, SETNS, GETRANDOM, BPF_CALL, USERFAULTFD = 304, 308, 318, 321, 323
+IO_URING_SETUP, CLONE3 = 425, 435
 SIGCHLD, CLONE_THREAD_FLAGS = 17, 0x3D0F00
 NEWUSER, NEWNS, NEWCGROUP = 0x10000000, 0x20000, 0x2000000
 
@@ -62,6 +54,7 @@ NEWUSER, NEWNS, NEWCGROUP = 0x10000000, 0x20000, 0x2000000
     ("call", "arguments", "action"),
     [
         (READ, (), ALLOW),
+        (GETRANDOM, (), ALLOW),
         (PTRACE, (), ALLOW),
         (CHROOT, (), EPERM),
         (MOUNT, (), EPERM),
@@ -153,6 +146,28 @@ def test_names_are_known_or_newer_than_the_library() -> None:
     newest |= {"cachestat", "fchmodat2", "futex_requeue", "futex_wait", "futex_wake", "map_shadow_stack"}
     unknown = {call for call in resolve(RULES, frozenset()) if library.resolve_syscall(library.Arch.NATIVE, call) == -1}
     assert unknown <= newest
+
+
+COMMON = Path("/usr/share/containers/seccomp.json")
+"""The profile of Podman and CRI-O, from Debian's golang-github-containers-common."""
+
+TIGHTER = """
+    clone3 fsconfig fsmount fsopen fspick get_mempolicy ipc keyctl mbind mount mount_setattr move_mount open_tree
+    pidfd_getfd pivot_root readdir reboot set_mempolicy setns sigaction signal sigpending sigsuspend socketcall syscall
+    syslog timerfd umount umount2 unshare
+"""
+
+
+@pytest.mark.skipif(not COMMON.exists(), reason=f"no {COMMON}, with which this one is compared")
+def test_what_another_profile_allows_and_this_one_does_not_is_known() -> None:
+    theirs = {
+        name
+        for rule in json.loads(COMMON.read_text())["syscalls"]
+        if rule["action"] == "SCMP_ACT_ALLOW" and not rule["includes"] and not rule["excludes"]
+        for name in rule["names"]
+    }
+    ours = {call for call, outcomes in resolve(RULES, frozenset()).items() if any(each.allowed for each in outcomes)}
+    assert theirs - ours <= set(TIGHTER.split())
 
 
 def test_a_rule_gives_its_reason_and_no_call_is_listed_twice_in_it() -> None:

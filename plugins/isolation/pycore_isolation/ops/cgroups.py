@@ -76,8 +76,9 @@ def _turn_on(ctx: Context, path: str, controllers: tuple[str, ...]) -> None:
 
 
 def _empty(ctx: Context, path: str) -> None:
-    """Kill every process in a cgroup and below it, and remove the cgroups below: their processes have gone
-    first. One by one, because cgroup.kill is there only in v2 since Linux 5.14.
+    """Kill every process in a cgroup and below it, and remove the cgroups below as far as they are empty.
+
+    One by one, because cgroup.kill is there only in v2 since Linux 5.14.
     """
     for name in ctx.kernel.listdir(path):
         below = f"{path}/{name}"
