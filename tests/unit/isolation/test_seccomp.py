@@ -142,7 +142,7 @@ def test_x32_and_other_architectures_have_no_calls(call: int) -> None:
 def test_names_are_known_or_newer_than_the_library() -> None:
     library = compiler.libseccomp()
     newest = {"riscv_hwprobe", "mseal", "listmount", "statmount", "open_tree_attr", "getxattrat", "listxattrat"}
-    newest |= {"removexattrat", "setxattrat", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr"}
+    newest |= {"uretprobe", "removexattrat", "setxattrat", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr"}
     newest |= {"cachestat", "fchmodat2", "futex_requeue", "futex_wait", "futex_wake", "map_shadow_stack"}
     unknown = {call for call in resolve(RULES, frozenset()) if library.resolve_syscall(library.Arch.NATIVE, call) == -1}
     assert unknown <= newest
