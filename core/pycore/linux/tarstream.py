@@ -52,6 +52,8 @@ def members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
     tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
     count = 0
     while (member := tar.next()) is not None:
+        if member.size < 0:
+            raise tarfile.ReadError("an entry has a negative size")
         stream.allowance = MAX_BYTES
         yield tar, member
         stream.allowance = MAX_HEADER

@@ -8,6 +8,7 @@ around more than once (CVE-2025-4517); instead every name is resolved by the ker
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tarfile
@@ -108,6 +109,8 @@ class _Tree:
         above = self._parent(head)
         try:
             os.mkdir(head.rpartition("/")[2], 0o755, dir_fd=above)
+        except FileExistsError:
+            raise FileNotFoundError(errno.ENOENT, "a link on the way leads to what is not there (yet)") from None
         finally:
             os.close(above)
         return libc.openat2(self._root, head, os.O_RDONLY | os.O_DIRECTORY)
