@@ -18,7 +18,7 @@ from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Container, Process, Section
 
-from pycore_storage.ops.layers import HostPart, Layer, MemoryRoot, OverlayRoot
+from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot
 from pycore_storage.ops.roots import ReadOnlyRoot
 from pycore_storage.root import Root
 from pycore_storage.sources import Kind, layer_of, own_paths, problem_of, source_of
@@ -69,7 +69,10 @@ def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
         return
     lower, unpack = layer_of(source, container, host)
     yield from unpack
-    yield Layer(layer_dir(container, host), lower, own_paths(host, lower))
+    if can_hold_layer(host):
+        yield Layer(layer_dir(container, host), lower, own_paths(host, lower))
+    else:
+        yield MemoryPlace(layer_dir(container, host))
 
 
 @hookimpl
@@ -80,7 +83,7 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
         return
     lower, _ = layer_of(source, container, host)
     layer = layer_dir(container, host)
-    if can_hold_upper(host.look.filesystem(str(host.data_dir))):
+    if can_hold_layer(host):
         yield OverlayRoot((lower,), layer)
     else:
         yield MemoryRoot((lower,), layer, own_paths(host, lower))
@@ -101,8 +104,9 @@ def layer_dir(container: Container, host: Host) -> str:
     return str(host.container_dir(container) / "layer")
 
 
-def can_hold_upper(fstype: str) -> bool:
-    """Whether overlayfs can write to a file system of that type."""
+def can_hold_layer(host: Host) -> bool:
+    """Whether overlayfs can write to the file system of the data dir."""
+    fstype = host.look.filesystem(str(host.data_dir))
     return fstype not in _NO_UPPER and not fstype.startswith("fuse.")
 
 

@@ -85,11 +85,11 @@ def layer_of(source: Source, container: Container, host: Host) -> tuple[str, tup
         return source.path, ()
     images = host.data_dir / "images"
     image = str(images / (_image_used(str(images), container.id, host.look) or _key(source.path, host.look)))
-    return f"{image}/root", (UnpackedTar(source.path, image, container.id),)
+    return f"{image}/users/{container.id}", (UnpackedTar(source.path, image, container.id),)
 
 
 def _image_used(images: str, user: str, look: Look) -> str | None:
-    return next((key for key in look.listdir(images) if look.exists(f"{images}/{key}/users/{user}")), None)
+    return next((key for key in look.listdir(images) if user in look.listdir(f"{images}/{key}/users")), None)
 
 
 def _key(path: str, look: Look) -> str:

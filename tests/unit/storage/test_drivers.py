@@ -15,7 +15,7 @@ from pycore.spec import Container
 from pycore.testing.fake import FakeKernel
 from pycore_storage import overlayfs, vfs
 from pycore_storage.ops.images import UnpackedTar
-from pycore_storage.ops.layers import HostPart, Layer, MemoryRoot, OverlayRoot
+from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot
 from pycore_storage.ops.roots import Copy, DirectoryRoot, ReadOnlyRoot
 
 Make = Callable[..., Container]
@@ -108,6 +108,7 @@ def test_where_the_disk_cannot_hold_a_layer_it_is_in_memory(
     make: Make, host: Host, monkeypatch: pytest.MonkeyPatch, fstype: str
 ) -> None:
     mounts(monkeypatch, ("/var/lib", fstype))
+    assert prepare(overlayfs, make(), host) == [MemoryPlace(LAYER)]
     (root,) = enter(overlayfs, make(), host)
     assert root == MemoryRoot(("/",), LAYER, ("/run/pycore", "/var/lib/pycore"))
     assert "in memory" in root.explain()
@@ -152,13 +153,21 @@ def test_a_tar_file_is_unpacked_once_and_kept_while_it_is_used(make: Make, host:
     assert second[0].image == unpacked.image
     do([*first, *second], kernel)
     assert sum(call.startswith("unpack_tar") for call in kernel.calls) == 1
-    assert enter(overlayfs, one, host)[0] == OverlayRoot((f"{unpacked.image}/root",), LAYER.replace("c0ffee", "1"))
+    assert enter(overlayfs, one, host)[0] == OverlayRoot((f"{unpacked.image}/users/1",), LAYER.replace("c0ffee", "1"))
     undo(first, kernel)
     undo(first, kernel)
     assert kernel.is_dir(f"{unpacked.image}/root")
     undo(second, kernel)
     left = {path.removeprefix("file /var/lib/pycore/") for path in set(kernel.snapshot()) - set(before)}
     assert left == {"images", "containers", "containers/1", "containers/2"}
+
+
+def test_in_a_user_namespace_the_files_have_other_owners(make: Make, host: Host, kernel: FakeKernel) -> None:
+    (unpacked, _) = prepare(overlayfs, make("/srv/root.tar"), host)
+    assert isinstance(unpacked, UnpackedTar)
+    unpacked.do(Context(kernel, root_id=100000))
+    assert kernel.real(f"{unpacked.image}/users/c0ffee") == f"{unpacked.image}/root-100000"
+    assert any("100000)" in call for call in kernel.calls if call.startswith("unpack_tar"))
 
 
 def test_a_container_keeps_its_image_when_the_tar_file_changes(make: Make, host: Host, kernel: FakeKernel) -> None:

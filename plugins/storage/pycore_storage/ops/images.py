@@ -12,10 +12,11 @@ from pycore.steps import Step
 
 @dataclass(frozen=True)
 class UnpackedTar(Operation):
-    """Unpack ``archive`` to ``image/root`` unless it is there, and note this container among its users.
+    """Unpack ``archive`` below ``image`` unless it is there, and note this container among its users.
 
-    The last user that goes takes it along. The directory above, which is the lock, is closed to other users:
-    what is unpacked keeps its setuid bits.
+    The note, ``image/users/ID``, is a link to the tree that this container uses: in a user namespace the
+    files have other owners. The last user that goes takes all along. The directory above, which is the lock,
+    is closed to other users: what is unpacked keeps its setuid bits.
     """
 
     step = Step.LAYER
@@ -26,16 +27,17 @@ class UnpackedTar(Operation):
     def do(self, ctx: Context) -> None:
         kernel = ctx.kernel
         images = posixpath.dirname(self.image)
+        tree = f"root-{ctx.root_id}" if ctx.root_id else "root"
         kernel.mkdir(images, 0o700)
         with kernel.locked(images):
             kernel.mkdir(f"{self.image}/users", 0o700)
-            kernel.replace(f"{self.image}/users/{self.user}", "")
-            if not kernel.is_dir(f"{self.image}/root"):
-                self._unpack(kernel)
+            kernel.make_link(f"../{tree}", f"{self.image}/users/{self.user}")
+            if not kernel.is_dir(f"{self.image}/{tree}"):
+                self._unpack(kernel, tree, ctx.root_id)
 
-    def _unpack(self, kernel: Kernel) -> None:
+    def _unpack(self, kernel: Kernel, tree: str, first_id: int) -> None:
         try:
-            kernel.unpack_tar(self.archive, f"{self.image}/root")
+            kernel.unpack_tar(self.archive, f"{self.image}/{tree}", first_id)
         except BaseException:
             self._leave(kernel)
             raise
@@ -53,4 +55,4 @@ class UnpackedTar(Operation):
             kernel.rmtree(self.image)
 
     def explain(self) -> str:
-        return f"unpack {self.archive} to {self.image}/root, unless another container has"
+        return f"unpack {self.archive} in {self.image}, unless another container has"

@@ -65,6 +65,23 @@ class OverlayRoot(InsideOperation):
 
 
 @dataclass(frozen=True)
+class MemoryPlace(Operation):
+    """Make the directory over which :class:`MemoryRoot` mounts its layer; it stays empty on the host."""
+
+    step = Step.LAYER
+    path: str
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.mkdir(self.path, 0o700)
+
+    def undo(self, ctx: Context) -> None:
+        ctx.kernel.rmdir(self.path)
+
+    def explain(self) -> str:
+        return f"make {self.path}, the place of a writable layer in memory"
+
+
+@dataclass(frozen=True)
 class MemoryRoot(InsideOperation):
     """An overlay whose writable layer is in memory, where the disk cannot hold one.
 
