@@ -1,6 +1,6 @@
 """What is running (run dir) and what was applied (data dir), each a small JSON file put in place whole.
 
-    RUN_DIR/lock                     held by the one engine that may change things
+    RUN_DIR/lock                     held by the one engine that may change things; its process id
     RUN_DIR/containers/ID/state.json the record of a container: the journal of its operations
     RUN_DIR/containers/ID/exit.json  how it ended, written by the spawner
     DATA_DIR/apps/APP.json           what was applied
@@ -111,6 +111,7 @@ class State:
                 directory.mkdir(mode=0o711, exist_ok=True)
             self._lock = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(self._lock, f"{os.getpid():<10}\n".encode(), 0)
         except BlockingIOError:
             self.unlock()
             raise Conflict(

@@ -7,6 +7,8 @@ to the client's descriptors. What goes back is the exit status alone.
 
 from __future__ import annotations
 
+import array
+import array
 import contextlib
 import fcntl
 import os
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 LINGER = "10"
 """Seconds without a container and without a client after which the supervisor ends; PYCORE_LINGER changes it."""
+MAX_FD = 1 << 30
 MAX_REQUEST = 16 << 20
 _LISTENER = 3
 
@@ -108,6 +111,7 @@ def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
 def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 listens, argv[1] is the run dir, argv[2] the data dir."""
     os.set_inheritable(_LISTENER, False)
+    os.closerange(_LISTENER + 1, MAX_FD)  # whatever the caller left open is not ours to keep
     os.chdir("/")
     os.umask(0o022)
     serve(socket.socket(fileno=_LISTENER), Path(sys.argv[1]), Path(sys.argv[2]), _linger())
@@ -217,9 +221,26 @@ class Server:
         return ""
 
 
+def _receive_fds(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """As socket.recv_fds, which in Python 3.11 forgets its flags: these descriptors must not outlive an exec."""
+    fds = array.array("i")
+    size = socket.CMSG_SPACE(3 * fds.itemsize)
+    data, ancillary, _, _ = connection.recvmsg(1 << 16, size, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return data, list(fds)
+
+
 def receive(connection: socket.socket) -> Request | None:
     """Read a client's request with its three descriptors; None where it is not one."""
-    data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    # Not socket.recv_fds: it drops its flags, and a spawner that is being started would inherit the descriptors.
+    data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4 * 3), socket.MSG_CMSG_CLOEXEC)
+    received = array.array("i")
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+    fds = list(received)
     if len(fds) != 3 or len(data) < 4:
         for fd in fds:
             os.close(fd)

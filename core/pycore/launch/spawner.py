@@ -172,6 +172,7 @@ def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 is the control channel, 4 the listener, argv[1] the run dir."""
     libc.prctl(libc.PR_SET_NAME, libc.address_of(b"pycore-spawner"))
     os.chdir("/")
+    os.closerange(5, 1 << 30)  # whatever the engine's process has open to be inherited
     listener = socket.socket(fileno=4)
     control = Channel(socket.socket(fileno=3))
     for sock in (listener, control.socket):

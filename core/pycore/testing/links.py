@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import itertools
 import os
@@ -86,9 +85,13 @@ class Links:
             raise errors[0]
 
     def snapshot(self) -> dict[str, object]:
-        """The host's devices and routes, to be compared."""
-        host = copy.deepcopy(self.namespaces[HOST])
-        found: dict[str, object] = {f"link {name}": link for name, link in host.links.items()}
+        """The host's devices (kind, whether up, master, group, addresses) and routes, to be compared."""
+        host = self.namespaces[HOST]
+        names = {link.index: link.name for link in host.links.values()}
+        found: dict[str, object] = {
+            f"link {link.name}": (link.kind, link.up, names.get(link.master), link.group, sorted(link.addresses))
+            for link in host.links.values()
+        }
         return found | {f"route {route}": True for route in host.routes}
 
     # -- one request -------------------------------------------------------------------------------------
