@@ -83,6 +83,9 @@ def listen(run_dir: str) -> socket.socket:
 
 
 def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
+    from pycore.linux.libc import close_on_exec
+
+    close_on_exec(3)  # what the caller has open is not the supervisor's: the reader of a pipe would wait for its end
     code = f"import sys; sys.path[:] = {sys.path!r}; from pycore.supervisor import main; main()"
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     log = os.open(f"{run_dir}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
