@@ -47,11 +47,21 @@ def _furnish() -> None:
     Path("/run/cgroup").mkdir()
     _do("mount", "--rbind", "/sys/fs/cgroup", "/run/cgroup")
     _do("mount", "-t", "sysfs", "sysfs", "/sys")
-    _do("mount", "--rbind", "/run/cgroup", "/sys/fs/cgroup")
-    _do("umount", "--lazy", "/run/cgroup")
-    if Path("/sys/fs/cgroup/memory").exists() and Path("/sys/fs/cgroup/unified").exists():
-        _do("umount", "/sys/fs/cgroup/unified")  # crun refuses a v2 hierarchy with controllers beside v1
+    if Path("/run/cgroup/cgroup.controllers").exists():
+        _do("mount", "--rbind", "/run/cgroup", "/sys/fs/cgroup")
+    else:
+        _mount_v1_hierarchies()
     _do("ip", "link", "set", "lo", "up")
+
+
+def _mount_v1_hierarchies() -> None:
+    """Those of v1 without the v2 one beside them: crun refuses to run where that has controllers."""
+    _do("mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup")
+    for hierarchy in Path("/run/cgroup").iterdir():
+        if hierarchy.name != "unified" and not hierarchy.is_symlink():
+            place = Path("/sys/fs/cgroup") / hierarchy.name
+            place.mkdir()
+            _do("mount", "--bind", hierarchy, place)
 
 
 def clear_cgroups() -> None:
@@ -65,5 +75,5 @@ def clear_cgroups() -> None:
                     print(f"left behind: {path}: {error.strerror}", file=sys.stderr)
 
 
-def _do(*command: str) -> None:
+def _do(*command: str | Path) -> None:
     subprocess.run(command, check=True)

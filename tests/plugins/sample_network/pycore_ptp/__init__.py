@@ -9,7 +9,7 @@ import pycore
 import pydantic
 from pycore.launch.namespaces import Namespaces
 
-from pycore_ptp.operations import Cable
+from pycore_ptp.operations import Addresses, Cable
 
 
 class Ptp(pycore.Section):
@@ -43,8 +43,8 @@ def pycore_launch() -> list[pycore.Operation]:
 
 @pycore.hookimpl
 def pycore_attach(container: pycore.Container) -> list[pycore.Operation]:
-    ptp = container[Ptp]
-    return [Cable(f"ptp{container.id[:8]}", ptp.gateway, ptp.address)]
+    ptp, link = container[Ptp], f"ptp{container.id[:8]}"
+    return [Cable(link), Addresses(link, ptp.gateway, ptp.address)]
 
 
 @pycore.hookimpl

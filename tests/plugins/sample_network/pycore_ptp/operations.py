@@ -12,9 +12,39 @@ LOOPBACK, ETH0 = 1, 2
 """Indexes in the container's network namespace: it is new, and loopback is always the first device."""
 
 
+GONE = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
+"""What the kernel says when there is nothing to undo: with the container's namespace, all of this goes."""
+
+
 @dataclass(frozen=True)
 class Cable(Operation):
-    """A veth pair (veth(4)): ``link`` on the host, eth0 in the container, a route to the other at either end."""
+    """A veth pair (veth(4)): ``link`` on the host, eth0 in the container."""
+
+    step = Step.LINK
+    link: str
+
+    def do(self, ctx: Context) -> None:
+        eth0 = [("IFLA_IFNAME", "eth0"), ("IFLA_NET_NS_PID", ctx.pid)]
+        peer = {"attrs": [("VETH_INFO_PEER", {"attrs": eth0})]}
+        info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", peer)]}
+        names = [("IFLA_IFNAME", self.link), ("IFLA_LINKINFO", info)]
+        ctx.kernel.netlink([_request("RTM_NEWLINK", flags=1, change=1, attrs=names)])
+        ctx.kernel.netlink([_up(LOOPBACK), _up(ETH0)], ctx.pid)
+
+    def undo(self, ctx: Context) -> None:
+        try:
+            ctx.kernel.netlink([_request("RTM_DELLINK", attrs=[("IFLA_IFNAME", self.link)])])
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+
+    def explain(self) -> str:
+        return f"link {self.link} <-> eth0 in the container"
+
+
+@dataclass(frozen=True)
+class Addresses(Operation):
+    """An address at either end of the cable, and a default route through it."""
 
     step = Step.LINK
     link: str
@@ -22,36 +52,32 @@ class Cable(Operation):
     address: str
 
     def do(self, ctx: Context) -> None:
-        ctx.kernel.netlink([_veth(self.link, ctx.pid)])
-        host_end = int(ctx.kernel.read(f"/sys/class/net/{self.link}/ifindex"))
-        ctx.kernel.netlink([_address(host_end, self.gateway, self.address)])
-        inside = [_up(LOOPBACK), _up(ETH0), _address(ETH0, self.address, self.gateway), _default_route(self.gateway)]
-        ctx.kernel.netlink(inside, ctx.pid)
+        host_end = ctx.kernel.link_index(self.link)
+        ctx.kernel.netlink([_address("RTM_NEWADDR", host_end, self.gateway, self.address)])
+        ours = _address("RTM_NEWADDR", ETH0, self.address, self.gateway)
+        ctx.kernel.netlink([ours, _default_route(self.gateway)], ctx.pid)
 
     def undo(self, ctx: Context) -> None:
         try:
-            ctx.kernel.netlink([_request("RTM_DELLINK", attrs=[("IFLA_IFNAME", self.link)])])
+            host_end = ctx.kernel.link_index(self.link)
+            ctx.kernel.netlink([_address("RTM_DELADDR", host_end, self.gateway, self.address)])
+            if ctx.pid:
+                ctx.kernel.netlink([_address("RTM_DELADDR", ETH0, self.address, self.gateway)], ctx.pid)
         except OSError as error:
-            if error.errno != errno.ENODEV:  # with the container's namespace its end went, and ours with it
+            if error.errno not in GONE:
                 raise
 
     def explain(self) -> str:
-        return f"link {self.link} ({self.gateway}) <-> eth0 ({self.address}) in the container"
-
-
-def _veth(link: str, pid: int) -> bytes:
-    peer = {"index": ETH0, "attrs": [("IFLA_IFNAME", "eth0"), ("IFLA_NET_NS_PID", pid)]}
-    info = [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]
-    return _request("RTM_NEWLINK", flags=1, change=1, attrs=[("IFLA_IFNAME", link), ("IFLA_LINKINFO", {"attrs": info})])
+        return f"address {self.gateway} on {self.link}, {self.address} on eth0 in the container"
 
 
 def _up(index: int) -> bytes:
     return _request("RTM_SETLINK", index=index, flags=1, change=1)
 
 
-def _address(index: int, local: str, peer: str) -> bytes:
+def _address(kind: str, index: int, local: str, peer: str) -> bytes:
     ends = [("IFA_LOCAL", local), ("IFA_ADDRESS", peer)]
-    return _request("RTM_NEWADDR", family=2, prefixlen=32, index=index, attrs=ends)
+    return _request(kind, family=2, prefixlen=32, index=index, attrs=ends)
 
 
 def _default_route(gateway: str) -> bytes:
