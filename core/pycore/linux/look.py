@@ -63,8 +63,9 @@ class Look:
         for line in self.read("/proc/self/mountinfo", 64 << 20).splitlines():
             left, _, right = line.partition(" - ")
             point = left.split(" ")[4]
-            for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-                point = point.replace(code, char)
+            if "\\" in point:
+                for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+                    point = point.replace(code, char)
             found.append((point, right.split(" ")[0]))
         return found
 

@@ -1,14 +1,16 @@
 """Removing a tree of any depth.
 
 A container may nest directories deeper than a recursive removal has stack or descriptors for, and its layer
-would then stay for ever. Here a directory found inside another is first moved up to the top, so the depth
-never exceeds two, and two descriptors do.
+would then stay for ever. Here what lies too deep is first moved up to the top.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+
+DEPTH = 32
+"""How deep to go down at once: one descriptor is open for each level."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -20,27 +22,31 @@ def remove(path: str) -> None:
     """
     top = os.open(path, _DIRECTORY)
     try:
-        prefix = secrets.token_hex(8)
-        counter = 0
-        pending = _strip(top)
-        while pending:
-            name = pending.pop()
-            inner = os.open(name, _DIRECTORY, dir_fd=top)
-            try:
-                for child in _strip(inner):
-                    counter += 1
-                    moved = f"{prefix}.{counter}"
-                    os.rename(child, moved, src_dir_fd=inner, dst_dir_fd=top)
-                    pending.append(moved)
-            finally:
-                os.close(inner)
-            os.rmdir(name, dir_fd=top)
+        while _empty(top, top, 0):
+            pass
     except OSError as error:
-        error.filename = path
+        error.filename, error.filename2 = path, None
         raise
     finally:
         os.close(top)
     os.rmdir(path)
+
+
+def _empty(directory: int, top: int, depth: int) -> bool:
+    """Remove what is in a directory. Whether something was too deep and is now in ``top``, for another round."""
+    moved = False
+    for name in _strip(directory):
+        if depth == DEPTH:
+            os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=top)
+            moved = True
+            continue
+        inner = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            moved |= _empty(inner, top, depth + 1)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=directory)
+    return moved
 
 
 def _strip(directory: int) -> list[str]:

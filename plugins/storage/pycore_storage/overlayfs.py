@@ -11,6 +11,7 @@ hidden. ``user``, or ``userns``, narrows what can be read to what that user coul
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pycore.hookspecs import Driver, Host, Requirement, hookimpl
@@ -69,7 +70,7 @@ def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
         return
     lower, unpack = layer_of(source, container, host)
     yield from unpack
-    if can_hold_layer(host):
+    if can_hold_layer(host.look, str(host.data_dir)):
         yield Layer(layer_dir(container, host), lower, own_paths(host, lower))
     else:
         yield MemoryPlace(layer_dir(container, host))
@@ -83,7 +84,7 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
         return
     lower, _ = layer_of(source, container, host)
     layer = layer_dir(container, host)
-    if can_hold_layer(host):
+    if can_hold_layer(host.look, str(host.data_dir)):
         yield OverlayRoot((lower,), layer)
     else:
         yield MemoryRoot((lower,), layer, own_paths(host, lower))
@@ -104,9 +105,10 @@ def layer_dir(container: Container, host: Host) -> str:
     return str(host.container_dir(container) / "layer")
 
 
-def can_hold_layer(host: Host) -> bool:
-    """Whether overlayfs can write to the file system of the data dir."""
-    fstype = host.look.filesystem(str(host.data_dir))
+@lru_cache(maxsize=8)
+def can_hold_layer(look: Look, data_dir: str) -> bool:
+    """Whether overlayfs can write to the file system of the data dir. Asked once: it does not change under us."""
+    fstype = look.filesystem(data_dir)
     return fstype not in _NO_UPPER and not fstype.startswith("fuse.")
 
 
