@@ -39,6 +39,7 @@ torn:x:61
         ("root", [], Identity(0, 0, (), "/root")),
         ("web", [], Identity(33, 34, (29, 44), "/srv")),
         ("33", [], Identity(33, 34, (29, 44), "/srv")),
+        ("033", [], Identity(33, 34, (29, 44), "/srv")),
         ("web:0", [], Identity(33, 0, (), "/srv")),
         ("web:audio", ["video", "7"], Identity(33, 29, (44, 7), "/srv")),
         ("web", ["audio"], Identity(33, 34, (29, 44), "/srv")),
