@@ -95,7 +95,8 @@ def ask(option: Option) -> int | None:
     fds = b"".join(_open_or_null(fd).to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
     frame = len(request).to_bytes(4, "big") + request
     sent = connection.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)], _socket.MSG_NOSIGNAL)
-    connection.sendall(frame[sent:])
+    if sent < len(frame):
+        connection.sendall(frame[sent:])
     _forward_signals(connection)
     answer = b""
     while len(answer) < 4:

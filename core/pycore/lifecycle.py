@@ -109,15 +109,22 @@ class Lifecycle:
             if record.status in ("creating", "removing"):
                 self._clean_up(record, adopted)
             elif adopted:
-                self._look_after(record, adopted.pidfd, adopted.outputs).decided.set()
+                self._adopt(record, adopted)
             elif record.attached or record.status == "running":
                 self._detach(replace(record, status="stopped", pid=0))
 
+    def _adopt(self, record: ContainerRecord, adopted: Adopted) -> Live:
+        live = self._look_after(record, adopted.pidfd, adopted.outputs)
+        live.decided.set()
+        if adopted.pidfd < 0:
+            self._over(live, adopted.status, adopted.ended)
+        return live
+
     def _clean_up(self, record: ContainerRecord, adopted: Adopted | None) -> None:
         if adopted:
-            live = self._look_after(record, adopted.pidfd, adopted.outputs)
-            live.decided.set()
-            self.launcher.kill(record.id, adopted.pidfd, signal.SIGKILL)
+            live = self._adopt(record, adopted)
+            if adopted.pidfd >= 0:
+                self.launcher.kill(record.id, adopted.pidfd, signal.SIGKILL)
             live.settled.wait(KILL_WAIT)
         self.remove(record)
 
@@ -221,7 +228,7 @@ class Lifecycle:
         if live:
             self._over(live, status, ended)
 
-    def _over(self, live: Live, status: int, ended: float) -> None:
+    def _over(self, live: Live, status: int | None, ended: float) -> None:
         live.status, live.ended = status, ended
         live.exited.set()
         self._ended.put(live)
@@ -240,7 +247,8 @@ class Lifecycle:
         record = replace(live.record, status="stopped", pid=0, exit_status=live.status, finished=live.ended)
         with self._registry:
             self.live.pop(record.id, None)
-        os.close(live.pidfd)
+        if live.pidfd >= 0:
+            os.close(live.pidfd)
         live.record = self._detach(record)
         if record.auto_remove and not live.failed:
             self.remove(live.record)

@@ -8,7 +8,6 @@ to the client's descriptors. What goes back is the exit status alone.
 from __future__ import annotations
 
 import array
-import array
 import contextlib
 import fcntl
 import os
@@ -222,17 +221,6 @@ class Server:
         if request.data_dir != str(self.engine.data_dir):
             return f"the supervisor of {self.engine.run_dir} keeps its data in {self.engine.data_dir}"
         return ""
-
-
-def _receive_fds(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """As socket.recv_fds, which in Python 3.11 forgets its flags: these descriptors must not outlive an exec."""
-    fds = array.array("i")
-    size = socket.CMSG_SPACE(3 * fds.itemsize)
-    data, ancillary, _, _ = connection.recvmsg(1 << 16, size, socket.MSG_CMSG_CLOEXEC)
-    for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-    return data, list(fds)
 
 
 def receive(connection: socket.socket) -> Request | None:

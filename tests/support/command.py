@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import socket
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -83,17 +82,17 @@ class Command:
 
     def supervisor(self) -> int:
         """The supervisor's process id; 0 where none is there."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            directory = os.open(self.run_dir, os.O_PATH) if self.run_dir.exists() else -1
-            try:
-                probe.connect(f"/proc/self/fd/{directory}/pycore.sock")
-            except OSError:
-                return 0
-            finally:
-                if directory >= 0:
-                    os.close(directory)
-            pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return int(pid)
+        try:
+            lock = os.open(self.run_dir / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return 0
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(lock, 20))
+        finally:
+            os.close(lock)
+        return 0
 
     def end(self) -> None:
         """Take down every app, then the supervisor."""

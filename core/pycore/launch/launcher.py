@@ -38,12 +38,15 @@ class Stdio:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A container that was running before this launcher came."""
+    """A container that was there before this launcher came."""
 
     id: str
     pid: int
     pidfd: int
+    """-1 where it has ended while nobody listened; then ``status`` and ``ended`` say how and when."""
     outputs: tuple[int, ...] = ()
+    status: int | None = None
+    ended: float = 0.0
 
 
 class Starting(Protocol):
@@ -217,12 +220,20 @@ class SpawnerLauncher:
             self._heard(message, fds)
 
     def _heard(self, message: dict[str, Any], fds: Sequence[int]) -> None:
-        if "exited" in message:
+        if "living" in message:
+            self._found(message, fds)
+        elif "exited" in message:
             self.on_exit(message["exited"], message["status"], message["time"])
-        elif "living" in message:
-            self._living.append(Adopted(message["living"], message["pid"], fds[0], tuple(fds[1:])))
         elif "adopted" in message:
             self._adopted.set()
+
+    def _found(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+        """A container that was there before us: it runs, or it has ended while nobody listened."""
+        identity, pid = message["living"], message["pid"]
+        if pid:
+            self._living.append(Adopted(identity, pid, fds[0], tuple(fds[1:])))
+        else:
+            self._living.append(Adopted(identity, 0, -1, tuple(fds), message["status"], message["time"]))
 
     # -- Launcher ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class Spawner:
         self.listener = listener
         self.control: Channel | None = control
         self.living: dict[int, Living] = {}
+        self.ended: list[tuple[dict[str, Any], list[int]]] = []
+        """Ends that nobody has heard of yet, with output that may still be in the pipes."""
         self.selector = selectors.DefaultSelector()
         self.wakeup, self._signalled = socket.socketpair()
         for end in (self.wakeup, self._signalled):
@@ -61,7 +64,7 @@ class Spawner:
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         if self.control:
             self.selector.register(self.control, selectors.EVENT_READ, self._serve)
-        while self.control or self.living:
+        while self.control or self.living or self.ended:
             for key, _ in self.selector.select():
                 key.data()
 
@@ -99,6 +102,12 @@ class Spawner:
             pidfd = os.pidfd_open(pid)  # it cannot be another's: we have not waited for it yet
             self._tell({"living": living.id, "pid": pid}, [pidfd, *living.outputs])
             os.close(pidfd)
+        while self.ended:
+            report, outputs = self.ended[0]
+            if not self._tell({"living": report["exited"], "pid": 0, **report}, outputs):
+                return
+            del self.ended[0]
+            _close(outputs)
         self._tell({"adopted": len(self.living)})
 
     def _launch(self, fields: dict[str, Any], fds: list[int]) -> None:
@@ -119,8 +128,7 @@ class Spawner:
             channel.send({"launched": pid}, [pidfd])
             os.close(pidfd)
         except Exception as error:  # an operation's module that cannot be imported, no more processes, ...
-            for fd in outputs:
-                os.close(fd)
+            _close(outputs)
             with contextlib.suppress(OSError):
                 failure = StartError(f"{fields['name']}: cannot be cloned: {error}", step="namespaces")
                 channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
@@ -152,16 +160,25 @@ class Spawner:
             with open(temporary, "w", encoding="utf-8") as file:
                 json.dump(report, file)
             os.rename(temporary, place)
-        self._tell(report)
-        for fd in living.outputs:
-            os.close(fd)
+        if self._tell(report):
+            _close(living.outputs)
+        else:
+            self.ended.append((report, living.outputs))
 
-    def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        if self.control:
-            try:
-                self.control.send(message, fds or [])
-            except OSError:
-                self._hang_up()
+    def _tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
+        if self.control is None:
+            return False
+        try:
+            self.control.send(message, fds)
+        except OSError:
+            self._hang_up()
+            return False
+        return True
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _wake_up(*_: object) -> None:
