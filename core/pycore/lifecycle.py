@@ -174,11 +174,13 @@ class Lifecycle:
         try:
             self._attach(live, starting, description)
             live.record = self.state.write(replace(live.record, started=time.time()))
-        except BaseException:
+        except BaseException as error:
             live.failed = True
-            starting.abandon()
+            cause = starting.abandon()
             live.decided.set()
             live.settled.wait(KILL_WAIT)
+            if cause and cause is not error:
+                raise cause from error
             raise
         live.decided.set()
         return live

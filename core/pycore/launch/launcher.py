@@ -63,8 +63,8 @@ class Starting(Protocol):
         """Let it confine itself and exec. Returns when the program runs; raises StartError."""
         ...
 
-    def abandon(self) -> None:
-        """Kill it."""
+    def abandon(self) -> PycoreError | None:
+        """Kill it. Returns what it had said of a failure of its own, which came before any of ours."""
         ...
 
 
@@ -100,12 +100,13 @@ class Launched:
 
     def wait_clone(self) -> None:
         """Until the process exists. Raises StartError."""
-        while not self.pid:
-            if not self._listen():
-                raise self._error or StartError(f"{self.name}: the spawner ended before it could clone")
+        while not self.pid and self._listen():
+            pass
+        if not self.pid:
+            raise self._error or StartError(f"{self.name}: the spawner ended before it could clone")
 
     def _listen(self) -> bool:
-        """Take one frame; False at the end of the conversation, or with an error in ``_error``."""
+        """Take one frame, of the spawner or of the child, in whatever order they come; False when both are done."""
         received = self.channel.receive()
         if received is None:
             return False
@@ -114,7 +115,7 @@ class Launched:
             self.pid, self.pidfd = message["launched"], fds[0]
         elif "error" in message:
             self._error = from_json(message["error"])
-        return self._error is None
+        return True
 
     def mapped(self) -> None:
         self._say("mapped")
@@ -131,10 +132,14 @@ class Launched:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it failed: what it said is still to be read
             self.channel.send({word: True})
 
-    def abandon(self) -> None:
+    def abandon(self) -> PycoreError | None:
         if self.pidfd >= 0:
             send_signal(self.pidfd, signal.SIGKILL)
+        with contextlib.suppress(OSError, ValueError):
+            while self._listen():
+                pass
         self.channel.close()
+        return self._error
 
 
 def send_signal(pidfd: int, number: int) -> None:

@@ -84,7 +84,7 @@ class FakeProcess(Starting):
         self.executed = True
         self.kernel.close_all()
 
-    def abandon(self) -> None:
+    def abandon(self) -> None:  # a failure of its own was raised already, where it happened
         self.spawner.end(self.request.id, -signal.SIGKILL)
 
 
