@@ -11,6 +11,7 @@ from pycore.hookspecs import Hooks
 from pycore.load import load_file
 from pycore.plugins import load_plugins
 from pycore.steps import Step
+from pycore.testing.reference import reference
 from support.needs import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("changelog.d/*.md")])
@@ -51,6 +52,11 @@ def test_architecture_names_every_step_in_order() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
     assert rows == [step.name for step in Step]
+
+
+def test_spec_page_is_what_the_fields_declare() -> None:
+    page = (ROOT / "docs/spec.md").read_text(encoding="utf-8")
+    assert page == reference(load_plugins()), "run `make docs`"
 
 
 @pytest.mark.parametrize("text", _apps())
