@@ -39,16 +39,19 @@ def check(text: str | bytes) -> None:
     try:
         load_text(text, file="app.toml", directory=Path("/d"), plugins=PLUGINS, environment=ENVIRONMENT)
     except SpecError as error:
-        decoded = text if isinstance(text, str) else text.decode(errors="replace")
-        lines = decoded.removeprefix("\N{BYTE ORDER MARK}").split("\n")
-        assert error.problems
-        for problem in error.problems:
-            assert problem.file == "app.toml"
-            assert 1 <= problem.line <= len(lines)
-            assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1
-            assert problem.message.strip()
-        assert render(error.problems)
-        assert json.loads(json.dumps(error.to_json()))
+        refused = error
+    else:
+        return
+    decoded = text if isinstance(text, str) else text.decode(errors="replace")
+    lines = decoded.removeprefix("\N{BYTE ORDER MARK}").split("\n")
+    assert refused.problems
+    for problem in refused.problems:
+        assert problem.file == "app.toml"
+        assert 1 <= problem.line <= len(lines)
+        assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1
+        assert problem.message.strip()
+    assert render(refused.problems)
+    assert json.loads(json.dumps(refused.to_json()))
 
 
 @given(st.text())

@@ -158,7 +158,8 @@ app.toml:3:18: driver: must be a string, not an array
                      ^""",
     ),
     "types": (
-        '[container.web]\nimage = 80\ncommand = "true"\nworking_dir = "srv"\nresources = { memory = "lots", cpus = 0, pids = 1.5 }',
+        '[container.web]\nimage = 80\ncommand = "true"\nworking_dir = "srv"\n'
+        'resources = { memory = "lots", cpus = 0, pids = 1.5 }',
         """\
 app.toml:2:9: image: must be a string, not 80
     image = 80
@@ -271,7 +272,8 @@ app.toml:4:1: unknown key "subnett" in [network.n]
     did you mean "subnet"?""",
     ),
     "variables": (
-        '[container.web]\nimage = "${IMAGE}:${TAG}"\ncommand = ["${EMPTY:?say what to run}", "${1}"]\nworking_dir = "${DIR-/srv}"',
+        '[container.web]\nimage = "${IMAGE}:${TAG}"\ncommand = ["${EMPTY:?say what to run}", "${1}"]\n'
+        'working_dir = "${DIR-/srv}"',
         """\
 app.toml:2:19: variable TAG is not set
     image = "${IMAGE}:${TAG}"

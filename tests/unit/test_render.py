@@ -26,7 +26,7 @@ def shown(source: str, column: int, message: str = "wrong", hint: str | None = N
     ],
 )
 def test_the_caret_stands_below_its_place(source: str, column: int, below: str) -> None:
-    assert shown(source, column) == ["app.toml:3:%d: wrong" % column, f"    {source}", f"    {below}"]
+    assert shown(source, column) == [f"app.toml:3:{column}: wrong", f"    {source}", f"    {below}"]
 
 
 @pytest.mark.parametrize("column", [1, 40, 500, 960, 1000, 1001])

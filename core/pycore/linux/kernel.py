@@ -53,10 +53,13 @@ class Kernel(Look):
     def replace(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Put a file in place whole: a reader sees the old content or the new, never a part."""
         temporary = f"{path}.{os.getpid()}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        self.create(temporary, content, mode)
-        os.rename(temporary, path)
+        self.unlink(temporary)
+        try:
+            self.create(temporary, content, mode)
+            os.rename(temporary, path)
+        except BaseException:
+            self.unlink(temporary)
+            raise
 
     def unlink(self, path: str) -> None:
         """Remove a file; one that is not there is fine."""

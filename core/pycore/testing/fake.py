@@ -164,8 +164,10 @@ class FakeKernel(Kernel):
 
     def add_file(self, path: str, text: str | None) -> None:
         """Put a file on the host (or a directory, with a slash at its end), or with None take it away."""
-        if text is None:
+        if text is None and self.is_dir(path):
             self.files.remove_tree(path)
+        elif text is None:
+            self.files.remove(path)
         elif path.endswith("/"):
             self.files.make_directories(path.rstrip("/"))
         else:
@@ -183,6 +185,15 @@ class FakeKernel(Kernel):
         """Let the call fail that is ``count`` calls from now, once: 1 is the next. 0 takes that back."""
         self.faults.at = len(self.calls) + count
         self.faults.error = (error or OSError(errno.EIO, "a fault that the test asked for")) if count else None
+
+    @contextlib.contextmanager
+    def without_faults(self) -> Generator[None, None, None]:
+        """No call fails for the length of a with block; one that was to fail in it does not fail later."""
+        error, self.faults.error = self.faults.error, None
+        try:
+            yield
+        finally:
+            self.faults.error = error
 
     def snapshot(self, *but: str) -> dict[str, object]:
         """All that the host keeps, to be compared; paths that begin with one of ``but`` left out.
@@ -219,7 +230,8 @@ class FakeKernel(Kernel):
 
     def end_process(self, pid: int) -> None:
         """The process ends, and what lives only as long as it."""
-        self.processes.pop(pid, None)
+        if self.processes.pop(pid, None) is None:
+            return
         self.network.close(pid)
         self.files.remove_tree(f"/proc/{pid}")
         for path, node in list(self.files.nodes.items()):
@@ -246,10 +258,15 @@ class FakeKernel(Kernel):
         return self.exists(path)
 
     def listdir(self, path: str) -> list[str]:
-        return self.links() if path == "/sys/class/net" else self.files.names(path)
+        if path == "/sys/class/net":
+            return self.links()
+        try:
+            return self.files.names(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def real(self, path: str) -> str:
-        return self.files.real(path)
+        return self.files.real(path, strict=False)
 
     def stamp(self, path: str) -> str:
         node = self.files.get(path)
@@ -289,11 +306,10 @@ class FakeKernel(Kernel):
 
     @_act
     def mkdir(self, path: str, mode: int = 0o755) -> None:
-        new = not self.exists(path)
-        self.files.make_directories(path, mode)
-        if new and path.startswith(f"{CGROUPS}/"):
-            for name, text in _CONTROL_FILES.items():
-                self.files.add(f"{path}/{name}", Node("file", text.encode()))
+        for made in self.files.make_directories(path, mode):
+            if made.startswith(f"{CGROUPS}/"):
+                for name, text in _CONTROL_FILES.items():
+                    self.files.add(f"{made}/{name}", Node("file", text.encode()))
 
     @_act
     def write(self, path: str, text: str) -> None:
@@ -335,8 +351,6 @@ class FakeKernel(Kernel):
 
     @_act
     def unlink(self, path: str) -> None:
-        if self.is_dir(path) and not self.link_text(path):
-            raise fail(errno.EISDIR, path)
         with contextlib.suppress(FileNotFoundError):
             self.files.remove(path)
 
@@ -345,16 +359,15 @@ class FakeKernel(Kernel):
         if path.startswith(f"{CGROUPS}/") and self.exists(path):
             self._remove_cgroup(path)
         with contextlib.suppress(FileNotFoundError):
-            self.files.remove(path)
+            self.files.remove_directory(path)
 
     def _remove_cgroup(self, path: str) -> None:
         """A control group goes with its files, unless there are processes or groups in it."""
-        if self.read(f"{path}/cgroup.procs").strip() or any(
-            self.is_dir(f"{path}/{name}") for name in self.listdir(path)
-        ):
+        inside = [f"{path}/{name}" for name in self.listdir(path)]
+        if self.read(f"{path}/cgroup.procs").strip() or any(map(self.is_dir, inside)):
             raise fail(errno.EBUSY, path)
-        for name in self.listdir(path):
-            self.files.remove(f"{path}/{name}")
+        for each in inside:
+            self.files.remove(each)
 
     @_act
     def rmtree(self, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -50,14 +51,18 @@ class Files:
 
     # -- looking -----------------------------------------------------------------------------------------
 
-    def real(self, path: str) -> str:
-        """The path with every link followed. Raises OSError ELOOP."""
+    def real(self, path: str, strict: bool = True) -> str:
+        """The path with every link followed; what is at its end need not be there.
+
+        Raises OSError: ELOOP and, if strict, ENOENT and ENOTDIR for what is on the way.
+        """
         done, rest, links = "/", [part for part in path.split("/") if part], 0
         while rest:
-            part = rest.pop(0)
-            here = posixpath.normpath(posixpath.join(done, part))
+            here = posixpath.normpath(posixpath.join(done, rest.pop(0)))
             node = self.nodes.get(here)
             if node is None or node.kind != "link":
+                if rest and strict and (node is None or node.kind != "directory"):
+                    raise fail(errno.ENOENT if node is None else errno.ENOTDIR, path)
                 done = here
                 continue
             links += 1
@@ -70,11 +75,14 @@ class Files:
 
     def find(self, path: str) -> Node | None:
         """What the path leads to, links followed, or None."""
-        return self.nodes.get(self.real(path))
+        try:
+            return self.nodes.get(self.real(path))
+        except OSError:
+            return None
 
     def get(self, path: str, kind: str = "") -> Node:
         """What the path leads to. Raises OSError: ENOENT, ENOTDIR, EISDIR."""
-        node = self.find(path)
+        node = self.nodes.get(self.real(path))
         if node is None:
             raise fail(errno.ENOENT, path)
         if kind == "directory" and node.kind != "directory":
@@ -84,7 +92,8 @@ class Files:
         return node
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted."""
+        """The names in a directory, sorted. Raises OSError: ENOENT, ENOTDIR."""
+        self.get(path, "directory")
         prefix = self.real(path).rstrip("/") + "/"
         return sorted({key[len(prefix) :].partition("/")[0] for key in self.nodes if key.startswith(prefix)} - {""})
 
@@ -116,14 +125,17 @@ class Files:
         self.get(head or "/", "directory")
         return posixpath.join(self.real(head or "/"), name)
 
-    def make_directories(self, path: str, mode: int = 0o755) -> None:
-        """As mkdir -p; the mode is the last one's."""
-        done = ""
-        for part in [part for part in path.split("/") if part]:
-            done = f"{done}/{part}"
-            if self.find(done) is None:
-                self.add(done, Node("directory", mode=mode if done == path else 0o755))
-            self.get(done, "directory")
+    def make_directories(self, path: str, mode: int = 0o755) -> list[str]:
+        """As mkdir -p; the mode is the last one's. Returns the paths that are new."""
+        node, head = self.find(path), posixpath.dirname(path)
+        if node and node.kind == "directory":
+            return []
+        made: list[str] = []
+        if self.find(head) is None:
+            with contextlib.suppress(FileExistsError):
+                made = self.make_directories(head)
+        self.add(path, Node("directory", mode=mode))
+        return [*made, path]
 
     def write(self, path: str, content: bytes) -> None:
         """Change the content of a file that is there."""
@@ -131,19 +143,35 @@ class Files:
         self.nodes[self.real(path)] = replace(node, content=content, version=next(_versions))
 
     def remove(self, path: str) -> None:
-        """Remove a file, a link, or an empty directory. Raises OSError: ENOENT, ENOTEMPTY."""
-        place = self.place(path)
-        if place not in self.nodes:
-            raise fail(errno.ENOENT, path)
+        """Remove a file or a link. Raises OSError: ENOENT, EISDIR."""
+        place, node = self._own(path)
+        if node.kind == "directory":
+            raise fail(errno.EISDIR, path)
+        del self.nodes[place]
+
+    def remove_directory(self, path: str) -> None:
+        """Remove an empty directory. Raises OSError: ENOENT, ENOTDIR, ENOTEMPTY."""
+        place, node = self._own(path)
+        if node.kind != "directory":
+            raise fail(errno.ENOTDIR, path)
         if any(self.below(place)):
             raise fail(errno.ENOTEMPTY, path)
         del self.nodes[place]
 
     def remove_tree(self, path: str) -> None:
-        """Remove whatever is there, with all below it."""
-        place = self.place(path)
+        """Remove a directory with all below it. Raises OSError: ENOENT, ENOTDIR."""
+        place, node = self._own(path)
+        if node.kind != "directory":
+            raise fail(errno.ENOTDIR, path)
         for each in [*self.below(place), place]:
-            self.nodes.pop(each, None)
+            del self.nodes[each]
+
+    def _own(self, path: str) -> tuple[str, Node]:
+        """What is at a path itself, a link not followed. Raises OSError: ENOENT."""
+        place = self.place(path)
+        if place not in self.nodes:
+            raise fail(errno.ENOENT, path)
+        return place, self.nodes[place]
 
     def copy_tree(self, source: str, destination: str) -> None:
         """Copy a directory to a path that is free."""

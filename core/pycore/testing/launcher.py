@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 
-from pycore.errors import PycoreError
+from pycore.errors import PycoreError, StartError
 from pycore.launch import inside
 from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
 from pycore.launch.request import Request
@@ -74,18 +76,29 @@ class FakeProcess(Starting):
 
     def hold(self) -> None:
         """What comes before the id maps."""
-        inside.take_hold(self.request, self._ctx)
+        with self._reported():
+            inside.take_hold(self.request, self._ctx)
 
     def mapped(self) -> None:
-        inside.enter(self.request, self._ctx)
+        with self._reported():
+            inside.enter(self.request, self._ctx)
 
     def go(self) -> None:
-        inside.confine(self.request, self._ctx)
+        with self._reported():
+            inside.confine(self.request, self._ctx)
         self.executed = True
         self.kernel.close_all()
 
     def abandon(self) -> None:  # a failure of its own was raised already, where it happened
         self.spawner.end(self.request.id, -signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def _reported(self) -> Generator[None, None, None]:
+        """An error of the core's own acts, as the child reports it."""
+        try:
+            yield
+        except OSError as error:
+            raise StartError(f"{self.request.name}: {type(error).__name__}: {error}") from error
 
 
 class _FakeLauncher(Launcher):
