@@ -19,18 +19,19 @@
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,18 +73,13 @@ static void write_file(const char *name, const char *text)
 static const char *const *cgroups(void)
 {
 	static const char *found[8];
-	static const char *const candidates[] = {"memory", "pids", "cpu", "unified"};
 	unsigned count = 0;
 
-	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0) {
+	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0)
 		found[count++] = "/sys/fs/cgroup/pycore-floor";
-	} else {
-		for (unsigned i = 0; i < sizeof candidates / sizeof *candidates; i++) {
-			const char *top = path("/sys/fs/cgroup/", candidates[i]);
-			if (access(top, F_OK) == 0)
-				found[count++] = strdup(path(top, "/pycore-floor"));
-		}
-	}
+	else
+		for (const char *const *name = ARRAY("cpu", "memory", "pids"); *name; name++)
+			found[count++] = strdup(path(path("/sys/fs/cgroup/", *name), "/pycore-floor"));
 	found[count] = NULL;
 	return found;
 }
@@ -91,10 +87,19 @@ static const char *const *cgroups(void)
 static void prepare(const char *const *groups)
 {
 	CHECK(mkdir(path(directory, "/layer"), 0755));
-	CHECK(mkdir(path(directory, "/layer/upper"), 0755));
-	CHECK(mkdir(path(directory, "/layer/work"), 0755));
-	for (; *groups; groups++)
+	for (const char *const *name = ARRAY("/layer/upper", "/layer/work", "/layer/names"); *name; name++)
+		CHECK(mkdir(path(directory, *name), 0755));
+	for (const char *const *name = ARRAY("/hosts", "/hostname", "/resolv.conf"); *name; name++) {
+		int fd = CHECK(open(path(path(directory, "/layer/names"), *name), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+
+		CHECK(write(fd, "127.0.0.1 localhost\n", 20));
+		close(fd);
+	}
+	for (; *groups; groups++) {
 		CHECK(mkdir(*groups, 0755));
+		if (access(path(*groups, "/pids.max"), F_OK) == 0)
+			write_file(path(*groups, "/pids.max"), "4096");
+	}
 }
 
 static int remove_one(const char *name, const struct stat *found, int kind, struct FTW *where)
@@ -135,21 +140,37 @@ static void fresh(const char *type, const char *target, const char *const *optio
 	place(new_mount(type, options, attributes), target);
 }
 
-/* A mount of what is at `source`, with attributes, at `target`. */
-static void bind(const char *source, const char *target, uint64_t attributes)
+/* A detached mount of what is at `source`, with attributes. */
+static int copy(const char *source, uint64_t attributes)
 {
 	int tree = CHECK(syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
 	struct mount_attr wanted = {.attr_set = attributes};
 
 	if (attributes)
 		CHECK(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &wanted, sizeof wanted));
-	place(tree, target);
+	return tree;
+}
+
+static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
+static const char *const names[] = {"/hosts", "/hostname", "/resolv.conf"};
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+static int held_devices[COUNT(devices)], held_names[COUNT(names)];
+
+/* What the host has and the container gets, taken hold of while the host's root is in sight. */
+static void hold(void)
+{
+	const unsigned locked = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+
+	for (unsigned i = 0; i < COUNT(devices); i++)
+		held_devices[i] = copy(devices[i], locked);
+	for (unsigned i = 0; i < COUNT(names); i++)
+		held_names[i] = copy(path(path(directory, "/layer/names"), names[i]), locked | MOUNT_ATTR_NODEV);
 }
 
 static void change_root(void)
 {
 	const char *upper = path(directory, "/layer/upper"), *work = path(directory, "/layer/work");
-	int tree = new_mount("overlay", ARRAY("lowerdir", image, "upperdir", upper, "workdir", work), 0);
+	int tree = new_mount("overlay", ARRAY("lowerdir", image, "upperdir", upper, "workdir", work), MOUNT_ATTR_NODEV);
 
 	CHECK(syscall(SYS_move_mount, tree, "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH));
 	CHECK(fchdir(tree));
@@ -161,33 +182,34 @@ static void change_root(void)
 
 static void kernel_file_systems(void)
 {
-	static const struct { const char *name; unsigned major, minor; } devices[] = {
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-	};
 	static const char *const links[][2] = {
 		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"}, {"/proc/self/fd/1", "/dev/stdout"},
 		{"/proc/self/fd/2", "/dev/stderr"}, {"pts/ptmx", "/dev/ptmx"}, {"/proc/kcore", "/dev/core"},
 	};
-	const unsigned closed = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+	const unsigned inert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
-	fresh("proc", "/proc", ARRAY(NULL), closed);
-	fresh("sysfs", "/sys", ARRAY(NULL), closed | MOUNT_ATTR_RDONLY);
-	fresh("tmpfs", "/dev", ARRAY("mode", "755", "size", "65536k"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-	umask(0);
-	for (unsigned i = 0; i < sizeof devices / sizeof *devices; i++)
-		CHECK(mknod(path("/dev/", devices[i].name), S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)));
-	umask(022);
-	for (unsigned i = 0; i < sizeof links / sizeof *links; i++)
-		CHECK(symlink(links[i][0], links[i][1]));
+	fresh("proc", "/proc", ARRAY(NULL), inert);
+	fresh("sysfs", "/sys", ARRAY(NULL), inert | MOUNT_ATTR_RDONLY);
+	fresh("tmpfs", "/dev", ARRAY("mode", "755", "size", "64k"), inert);
 	for (const char *const *name = ARRAY("/dev/pts", "/dev/shm", "/dev/mqueue"); *name; name++)
 		CHECK(mkdir(*name, 0755));
 	fresh("devpts", "/dev/pts", ARRAY("ptmxmode", "0666", "mode", "0620", "gid", "5"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-	fresh("tmpfs", "/dev/shm", ARRAY("mode", "1777", "size", "65536k"), closed);
-	fresh("mqueue", "/dev/mqueue", ARRAY(NULL), closed);
+	fresh("tmpfs", "/dev/shm", ARRAY("mode", "1777", "size", "64m"), inert);
+	fresh("mqueue", "/dev/mqueue", ARRAY(NULL), inert);
+	for (unsigned i = 0; i < COUNT(devices); i++) {
+		close(CHECK(open(devices[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)));
+		place(held_devices[i], devices[i]);
+	}
+	for (unsigned i = 0; i < COUNT(links); i++)
+		CHECK(symlink(links[i][0], links[i][1]));
+	for (unsigned i = 0; i < COUNT(names); i++)
+		place(held_names[i], path("/etc", names[i]));
 }
 
 static void conceal(void)
 {
+	const unsigned locked = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+	const char *masked = NULL;
 	struct stat found;
 
 	for (const char *const *name = ARRAY("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
@@ -195,14 +217,16 @@ static void conceal(void)
 	         "/sys/devices/virtual/powercap", "/sys/firmware"); *name; name++) {
 		if (stat(*name, &found) < 0)
 			continue;
-		if (S_ISDIR(found.st_mode))
-			fresh("tmpfs", *name, ARRAY(NULL), MOUNT_ATTR_RDONLY);
+		if (!S_ISDIR(found.st_mode))
+			place(copy("/dev/null", 0), *name);
+		else if (masked)
+			place(copy(masked, 0), *name);
 		else
-			bind("/dev/null", *name, 0);
+			fresh("tmpfs", masked = *name, ARRAY(NULL), locked);
 	}
 	for (const char *const *name = ARRAY("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"); *name; name++)
 		if (access(*name, F_OK) == 0)
-			bind(*name, *name, MOUNT_ATTR_RDONLY);
+			place(copy(*name, locked), *name);
 }
 
 /* -- inside: confine -------------------------------------------------------------------------------------------- */
@@ -224,6 +248,15 @@ static void drop_capabilities(void)
 	CHECK(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
 }
 
+static void loopback_up(void)
+{
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	int fd = CHECK(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+
+	CHECK(ioctl(fd, SIOCSIFFLAGS, &request));
+	close(fd);
+}
+
 static void become_the_program(const char *const *groups)
 {
 	CHECK(setsid());
@@ -231,10 +264,12 @@ static void become_the_program(const char *const *groups)
 	for (; *groups; groups++)
 		write_file(path(*groups, "/cgroup.procs"), "0");
 	CHECK(unshare(CLONE_NEWCGROUP));
+	hold();
 	change_root();
 	kernel_file_systems();
 	conceal();
 	CHECK(sethostname("floor", 5));
+	loopback_up();
 	CHECK(chdir("/"));
 	CHECK(syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC));
 	drop_capabilities();

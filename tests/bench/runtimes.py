@@ -329,16 +329,24 @@ class Floor(Runtime):
     def ready(self) -> Iterator[None]:
         binary = self.directory / "floor"
         run("cc", "-O2", "-o", binary, Path(__file__).with_name("floor.c"))
-        command = [binary, self.root, self.directory]
+        command = [binary, self.root, self.directory, self._filter()]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as self.process:
             yield
             self.process.communicate()
 
     def once(self) -> None:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(b"\n")
         if self.process.stdout.readline() != b"done\n":
             raise RuntimeError(f"floor ended with {self.process.wait()}")
+
+    def _filter(self) -> Path:
+        """The system-call filter that pycore compiles, so that both load the same one."""
+        pycore = Pycore(self.directory, self.root)
+        pycore.once()
+        (program,) = pycore.directory.glob("data/cache/seccomp/*.bpf")
+        return program
 
 
 RUNTIMES: tuple[type[Runtime], ...] = (

@@ -148,7 +148,9 @@ def test_run_ends_as_dockers_run_does(pycore: Command, command: tuple[str, ...],
 
 
 def test_run_in_the_background(pycore: Command) -> None:
-    assert pycore("run", "-d", "--name", "bg", "--network", "none", "host", "sh", "-c", "echo hi; sleep 1000") == "bg/bg\n"
+    assert (
+        pycore("run", "-d", "--name", "bg", "--network", "none", "host", "sh", "-c", "echo hi; sleep 1000") == "bg/bg\n"
+    )
     assert pycore.fails("run", "--name", "bg", "host", "true", status=125).startswith("pycore: the name bg is taken")
     follower = pycore.popen("logs", "-f", "bg")
     assert follower.stdout

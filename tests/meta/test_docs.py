@@ -37,7 +37,7 @@ def _apps() -> list[object]:
 
 def test_hooks_page_names_every_hook_with_its_arguments() -> None:
     page = (ROOT / "docs/hooks.md").read_text(encoding="utf-8")
-    documented = {name: arguments for name, arguments in _HEADING.findall(page)}
+    documented = dict(_HEADING.findall(page))
     expected = {name: ", ".join(list(inspect.signature(spec).parameters)[1:]) for name, spec in HOOKS}
     assert documented == expected
 

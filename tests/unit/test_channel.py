@@ -6,7 +6,6 @@ import os
 import threading
 
 import pytest
-
 from pycore.launch.channel import MAX_FRAME, Channel
 
 
@@ -65,7 +64,7 @@ def test_what_is_no_frame_of_ours_is_refused_and_its_descriptors_closed(ends, fr
     import socket
 
     one.socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
-    with pytest.raises(ValueError, match="frame|Expecting"):
+    with pytest.raises(ValueError, match=r"frame|Expecting"):
         other.receive()
     assert set(os.listdir("/proc/self/fd")) == before
 

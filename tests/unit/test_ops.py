@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 
 import pytest
-
 from pycore.ops import Operation, from_record, to_record
 from pycore.steps import Phase, Step
 

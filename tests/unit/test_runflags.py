@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pycore.cli import _Parser
 from pycore.errors import UsageError
 from pycore.plugins import Plugins, load_plugins
 from pycore.runflags import add_arguments, spec, to_toml
 from pycore.variables import interpolate
-
-import pytest
 
 
 @pytest.fixture(scope="module")
