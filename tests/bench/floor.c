@@ -22,6 +22,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,13 +51,19 @@ static long check(long result, const char *what)
 	return result;
 }
 
-static const char *path(const char *head, const char *tail)
+/* Its arguments joined; good for the next seven calls. */
+#define path(...) join(__VA_ARGS__, (char *)NULL)
+static const char *join(const char *part, ...)
 {
 	static char buffers[8][4096];
 	static unsigned next;
-	char *buffer = buffers[next++ % 8];
+	char *buffer = buffers[next++ % 8], *end = buffer;
+	va_list parts;
 
-	snprintf(buffer, sizeof buffers[0], "%s%s", head, tail);
+	va_start(parts, part);
+	for (; part; part = va_arg(parts, const char *))
+		end = stpcpy(end, part);
+	va_end(parts);
 	return buffer;
 }
 
@@ -79,7 +86,7 @@ static const char *const *cgroups(void)
 		found[count++] = "/sys/fs/cgroup/pycore-floor";
 	else
 		for (const char *const *name = ARRAY("cpu", "memory", "pids"); *name; name++)
-			found[count++] = strdup(path(path("/sys/fs/cgroup/", *name), "/pycore-floor"));
+			found[count++] = strdup(path("/sys/fs/cgroup/", *name, "/pycore-floor"));
 	found[count] = NULL;
 	return found;
 }
@@ -90,7 +97,7 @@ static void prepare(const char *const *groups)
 	for (const char *const *name = ARRAY("/layer/upper", "/layer/work", "/layer/names"); *name; name++)
 		CHECK(mkdir(path(directory, *name), 0755));
 	for (const char *const *name = ARRAY("/hosts", "/hostname", "/resolv.conf"); *name; name++) {
-		int fd = CHECK(open(path(path(directory, "/layer/names"), *name), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+		int fd = CHECK(open(path(directory, "/layer/names", *name), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
 
 		CHECK(write(fd, "127.0.0.1 localhost\n", 20));
 		close(fd);
@@ -164,7 +171,7 @@ static void hold(void)
 	for (unsigned i = 0; i < COUNT(devices); i++)
 		held_devices[i] = copy(devices[i], locked);
 	for (unsigned i = 0; i < COUNT(names); i++)
-		held_names[i] = copy(path(path(directory, "/layer/names"), names[i]), locked | MOUNT_ATTR_NODEV);
+		held_names[i] = copy(path(directory, "/layer/names", names[i]), locked | MOUNT_ATTR_NODEV);
 }
 
 static void change_root(void)
