@@ -5,9 +5,10 @@ Names arrive on first use, so that ``import pycore.client`` stays as light as th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it: importing typing takes longer than a container's namespaces
 if TYPE_CHECKING:
+    from typing import Any
+
     from pycore.engine import Engine as Engine
     from pycore.errors import Problem as Problem
     from pycore.errors import PycoreError as PycoreError
