@@ -299,7 +299,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 def _operation_json(operation: Operation) -> dict[str, Any]:
     words = {"phase": operation.step.phase.value, "step": operation.step.name.lower(), "words": operation.explain()}
     fields = {
-        key: f"{len(value['b64']) * 3 // 4} bytes" if isinstance(value, dict) else value
+        key: f"{len(getattr(operation, key))} bytes" if isinstance(value, dict) else value
         for key, value in to_record(operation).items()
     }
     return words | {"operation": fields}

@@ -1,16 +1,20 @@
 """What is running (run dir) and what was applied (data dir), each a small JSON file put in place whole.
 
     RUN_DIR/lock                     held by the one engine that may change things; its process id
-    RUN_DIR/containers/ID/state.json the record of a container: the journal of its operations
+    RUN_DIR/containers/ID/state.jsonl the record of a container: the journal of its operations
     RUN_DIR/containers/ID/exit.json  how it ended, written by the spawner
     DATA_DIR/apps/APP.json           what was applied
 
-The run dir goes with the kernel's own state at a reboot, so it is not fsynced; the data dir is.
+The run dir goes with the kernel's own state at a reboot, so it is not fsynced; the data dir is. A container's
+record is written many times in its life, and putting a file in place whole costs a millisecond where the run
+dir is on a disk (ext4 allocates at once what is renamed over another): so each write appends one line with
+what has changed, and whoever reads lays the lines over each other. A line that is not whole was never written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -28,6 +32,7 @@ Status = Literal["creating", "created", "running", "stopped", "removing"]
 """OCI's states, and ``removing``: found after a crash, it says that the rest is to be undone."""
 
 VERSION = 1
+STATE_FILE = "state.jsonl"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class State:
         self.run_dir = run_dir
         self.data_dir = data_dir
         self._lock = -1
+        self._written: dict[str, ContainerRecord] = {}
+        """The records as this process last wrote them; after a take-over the first write is a whole one again."""
 
     # -- the lock ----------------------------------------------------------------------------------------
 
@@ -137,13 +144,20 @@ class State:
 
     def write(self, record: ContainerRecord) -> ContainerRecord:
         """Put a record in place; returns it, so that a change and its writing are one line."""
-        directory = self.container_dir(record.id)
-        directory.mkdir(mode=0o711, exist_ok=True)
-        _put(directory / "state.json", asdict(record), durable=False)
+        before = self._written.get(record.id)
+        if before is None:
+            directory = self.container_dir(record.id)
+            directory.mkdir(mode=0o711, exist_ok=True)
+            _put(directory / STATE_FILE, vars(record), durable=False)
+        else:
+            changed = {key: value for key, value in vars(record).items() if value != getattr(before, key)}
+            _append(f"{self.run_dir}/containers/{record.id}/{STATE_FILE}", changed)
+        self._written[record.id] = record
         return record
 
     def forget(self, identity: str) -> None:
         """Remove all that the run dir keeps of a container."""
+        self._written.pop(identity, None)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.container_dir(identity))
 
@@ -158,7 +172,7 @@ class State:
 
     def container(self, identity: str) -> ContainerRecord | None:
         """One record, or None where there is none."""
-        fields = _get(self.container_dir(identity) / "state.json")
+        fields = _get(self.container_dir(identity) / STATE_FILE)
         return None if fields is None else self.settle(_container(fields))
 
     def settle(self, record: ContainerRecord) -> ContainerRecord:
@@ -220,7 +234,9 @@ def _get(path: Path) -> dict[str, Any] | None:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8") as file:
-            fields: dict[str, Any] = json.load(file)
+            fields: dict[str, Any] = json.loads(file.readline())
+            for line in file:
+                fields |= json.loads(line) if line.endswith("\n") else {}
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
@@ -230,9 +246,30 @@ def _read(path: Path) -> dict[str, Any] | None:
     return fields
 
 
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def _append(path: str, fields: Mapping[str, Any]) -> None:
+    """Add a line to a record; on a full disk what came of it is cut off again, so the next one is whole."""
+    data = _line(fields)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            written = os.write(fd, data)
+        except OSError:
+            written = 0
+        if written < len(data):
+            os.ftruncate(fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(fd)
+
+
 def _put(path: Path, fields: Mapping[str, Any], *, durable: bool) -> None:
     temporary = f"{path}.new"
-    data = json.dumps(fields, separators=(",", ":")).encode()
+    data = _line(fields)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb", closefd=False) as file:

@@ -18,7 +18,7 @@ from pycore.errors import PycoreError, SpecError
 from pycore.execute import Executor
 from pycore.load import load_source
 from pycore.ops import Context, Operation
-from pycore.plan import Plan
+from pycore.plan import Kind, Plan
 from pycore.plugins import load_plugins
 from pycore.spec import App
 from pycore.steps import Phase
@@ -210,9 +210,15 @@ class Life(RuleBasedStateMachine):
         self.world.done.clear()
         assert self.world.engine.apply(app).actions == plan.actions
         assert Counter(map(repr, self.world.done)) == host_side(plan)
-        self.applied[app.name] = source
-        self.stopped -= {name for name in self.stopped if name.startswith(f"{app.name}/")}
+        self._note(source, plan)
         assert self.world.engine.plan(app).actions == ()
+
+    def _note(self, source: Source, plan: Plan) -> None:
+        """What an apply that succeeded has changed. A program that had ended well stays as it is."""
+        self.applied[plan.app.name] = source
+        self.stopped -= {action.container for action in plan.actions if action.kind is not Kind.UPDATE}
+        ended = [name for name in self.stopped if name.startswith(f"{plan.app.name}/")]
+        assert all(self.world.engine.find(name).exit_status == 0 for name in ended)
 
     @rule(name=st.sampled_from(["one", "two"]), source=SPECS, data=st.data())
     def fail(self, name: str, source: Source, data: st.DataObject) -> None:
@@ -222,13 +228,12 @@ class Life(RuleBasedStateMachine):
         before, records = self.world.look(), self._records()
         self.world.kernel.fail_at(data.draw(st.integers(1, 150), label="call that fails"))
         try:
-            self.world.engine.apply(app)
+            plan = self.world.engine.apply(app)
         except PycoreError:
             assert self.world.look() == before
             assert self._records() == records
         else:
-            self.applied[name] = {**source, "name": name}
-            self.stopped -= {each for each in self.stopped if each.startswith(f"{name}/")}
+            self._note({**source, "name": name}, plan)
         finally:
             self.world.kernel.fail_at(0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import os
 import signal
@@ -63,12 +64,17 @@ def _expect(channel: Channel, word: str) -> None:
             return
 
 
+@functools.cache
+def ignored_signals() -> tuple[int, ...]:
+    """The signals that this process ignores; asked for by the spawner, so that its children know."""
+    return tuple(number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN)
+
+
 def _let_go_of_the_host() -> None:
     """Nothing of the host may be open or set beyond here: descriptors (CVE-2024-21626), signals, umask."""
     libc.close_on_exec(3)
-    for number in range(1, signal.NSIG):
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
+    for number in ignored_signals():  # those with a handler are reset by exec (execve(2))
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
 

@@ -159,6 +159,7 @@ class Spawner:
             temporary = f"{place}.new"
             with open(temporary, "w", encoding="utf-8") as file:
                 json.dump(report, file)
+                file.write("\n")
             os.rename(temporary, place)
         if self._tell(report):
             _close(living.outputs)
@@ -196,5 +197,6 @@ def main() -> None:
         os.set_inheritable(sock.fileno(), False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    child.ignored_signals()
     gc.freeze()
     Spawner(Path(sys.argv[1]), listener, control).run()

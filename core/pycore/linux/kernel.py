@@ -189,7 +189,7 @@ class Kernel(Look):
     def make_place(self, target: str, directory: bool = True) -> int:
         """An O_PATH descriptor of a path below the current root; missing directories (or the file) are made."""
         try:
-            return libc.openat2("/", target)
+            return libc.open_inside(target)
         except FileNotFoundError:
             pass
         parts = [part for part in target.split("/") if part]
@@ -198,7 +198,7 @@ class Kernel(Look):
             place = f"{place}/{part}"
             self._make(place, True)
         self._make(target, directory)
-        return libc.openat2("/", target)
+        return libc.open_inside(target)
 
     def enter_directory(self, path: str) -> None:
         """Make a path below the current root the working directory; what is missing of it is made."""
@@ -212,7 +212,7 @@ class Kernel(Look):
     def _make(path: str, directory: bool) -> None:
         """Make one name in its parent, which is there; a dangling link is an error, never followed."""
         head, _, name = path.rpartition("/")
-        parent = libc.openat2("/", head or "/")
+        parent = libc.open_inside(head or "/")
         try:
             if directory:
                 os.mkdir(name, 0o755, dir_fd=parent)
@@ -255,7 +255,7 @@ class Kernel(Look):
         Links are resolved inside the root, magic links of /proc refused. Raises OSError, with EINVAL for
         anything but a regular file: a pipe would make us wait, a device do something.
         """
-        fd = libc.openat2("/", path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = libc.open_inside(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):

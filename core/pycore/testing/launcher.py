@@ -70,16 +70,22 @@ class FakeProcess(Starting):
     spawner: FakeSpawner
     kernel: FakeKernel
     executed: bool = False
+    _failure: PycoreError | None = None
 
     def __post_init__(self) -> None:
         self._ctx = Context(self.kernel, self.request.name, environment=dict(self.request.environment))
 
     def hold(self) -> None:
-        """What comes before the id maps."""
-        with self._reported():
-            inside.take_hold(self.request, self._ctx)
+        """What comes before the id maps. It has been cloned by then, so a failure is heard of only later."""
+        try:
+            with self._reported():
+                inside.take_hold(self.request, self._ctx)
+        except PycoreError as error:
+            self._failure = error
 
     def mapped(self) -> None:
+        if self._failure:
+            raise self._failure
         with self._reported():
             inside.enter(self.request, self._ctx)
 
@@ -109,12 +115,7 @@ class _FakeLauncher(Launcher):
 
     def launch(self, request: Request, stdio: Stdio) -> Starting:
         process = self.spawner.start(request)
-        try:
-            process.hold()
-        except PycoreError:
-            process.abandon()
-            os.close(process.pidfd)
-            raise
+        process.hold()
         return process
 
     def adopt(self) -> list[Adopted]:
