@@ -167,7 +167,8 @@ class FakeKernel(Kernel):
         if text is None and self.is_dir(path):
             self.files.remove_tree(path)
         elif text is None:
-            self.files.remove(path)
+            with contextlib.suppress(FileNotFoundError):
+                self.files.remove(path)
         elif path.endswith("/"):
             self.files.make_directories(path.rstrip("/"))
         else:
