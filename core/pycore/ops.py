@@ -51,6 +51,10 @@ class Operation:
 
     step: ClassVar[Step]
 
+    def depth(self) -> int:
+        """How far below the root it works: of one step, what is nearer comes first, lest it cover the rest."""
+        return 0
+
     def do(self, ctx: Context) -> None:
         """Do it. Raises OSError with the kernel's errno, or PycoreError with words of its own."""
         raise NotImplementedError

@@ -124,7 +124,7 @@ class Plugins:
         return merged
 
     def describe(self, phase: Phase, container: Container, host: Host) -> tuple[Operation, ...]:
-        """A phase's operations in the order of their steps, equal steps in the order of plugin names."""
+        """A phase's operations in the order of their steps and depths, equal ones in the order of plugin names."""
         hook = f"pycore_{phase.value}"
         operations: list[Operation] = []
         for name, found in self._ask(hook, container, host):
@@ -135,7 +135,7 @@ class Plugins:
                         f"which belongs to the {operation.step.phase.value} phase"
                     )
                 operations.append(operation)
-        return tuple(sorted(operations, key=lambda operation: operation.step.order))
+        return tuple(sorted(operations, key=lambda operation: (operation.step.order, operation.depth())))
 
     def inspect(self, container: Container, host: Host) -> dict[str, Any]:
         """What plugins tell of a container, merged."""

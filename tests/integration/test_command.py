@@ -250,3 +250,11 @@ def test_the_supervisor_ends_when_it_has_nothing_to_look_after(pycore: Command) 
         assert wait_readable(handle, 20)
         os.close(handle)
     assert pycore("run", "--rm", "--network", "none", "host", "echo", "again") == "again\n"
+
+
+def test_a_volume_does_not_cover_what_is_mounted_below_it(pycore: Command) -> None:
+    (pycore.directory / "etc").mkdir()
+    (pycore.directory / "etc" / "hosts").write_text("192.0.2.1 wrong\n")
+    out = pycore("run", "--rm", "--network", "none", "--name", "deep", "-v", "./etc:/etc", "host", "cat", "/etc/hosts")
+    assert "deep" in out
+    assert "wrong" not in out

@@ -44,6 +44,9 @@ class NameFile(InsideOperation):
     source: str
     target: str
 
+    def depth(self) -> int:
+        return self.target.count("/")
+
     def hold(self, ctx: Context) -> None:
         ctx.held[self] = ctx.kernel.mount_clone(self.source, recursive=False)
 

@@ -42,6 +42,9 @@ class Bind(InsideOperation):
     directory: bool = True
     recursive: bool = True
 
+    def depth(self) -> int:
+        return self.target.count("/")
+
     def hold(self, ctx: Context) -> None:
         ctx.held[self] = ctx.kernel.mount_clone(self.source, self.recursive)
 
@@ -64,6 +67,9 @@ class Tmpfs(Operation):
     size: int = 0
     mode: int = 0o1777
     executable: bool = False
+
+    def depth(self) -> int:
+        return self.target.count("/")
 
     def do(self, ctx: Context) -> None:
         options: dict[str, str | None] = {"mode": f"{self.mode:o}"}
