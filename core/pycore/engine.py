@@ -136,8 +136,11 @@ class Engine:
 
     def plan(self, app: App) -> Plan:
         """What an apply would do. Raises SpecError for what stands in its way on this host."""
-        records = [record for record in self.state.containers() if record.app == app.name]
+        records = [record for record in self._records(app.name) if record.status != "removing"]
         return make_plan(app, records, self.state.app(app.name), self.plugins, self.host())
+
+    def _records(self, app: str) -> list[ContainerRecord]:
+        return [record for record in self.state.containers() if record.app == app]
 
     def containers(self) -> list[ContainerRecord]:
         """All containers there are, by app and name."""
@@ -197,11 +200,11 @@ class Engine:
                     with noted(error):
                         step()
                 raise
+            if plan.actions or self.state.app(app.name) is None:
+                self._write_app(plan)
             for action in plan.actions:
                 if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE):
                     life.remove(action.old)
-            if plan.actions or self.state.app(app.name) is None:
-                self._write_app(plan)
             return plan
 
     @contextlib.contextmanager
@@ -215,6 +218,9 @@ class Engine:
 
     def _prepare_all(self, life: Lifecycle, app: App, back: list[Callable[[], object]]) -> Plan:
         """Plan, and prepare what is new, before anything that runs is touched."""
+        for record in self._records(app.name):
+            if record.status == "removing":  # an earlier removal did not come to its end
+                life.remove(record)
         with self._planning:
             plan = self.plan(app)
             for action in plan.actions:
@@ -255,7 +261,7 @@ class Engine:
 
     @staticmethod
     def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: list[Callable[[], object]]) -> None:
-        running = [record for record in records if record.id in life.live]
+        running = [record for record in records if life.runs(record)]
         back += [partial(life.start_again, record) for record in running]
         life.stop(running)
 
@@ -267,7 +273,7 @@ class Engine:
         """Stop and remove all containers of an app; volumes stay. Returns their names. Raises NotFound."""
         life = self.open()
         with self._apps[name]:
-            records = [record for record in self.state.containers() if record.app == name]
+            records = self._records(name)
             if not records and self.state.app(name) is None:
                 raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
             life.stop(records)
@@ -301,7 +307,7 @@ class Engine:
             return started
 
     def _refuse_taken(self, name: str) -> None:
-        if self.state.app(name) or any(record.app == name for record in self.state.containers()):
+        if self.state.app(name) or self._records(name):
             raise Conflict(f"the name {name} is taken", hint=f"pycore down {name}, or choose another with --name")
 
     # -- containers --------------------------------------------------------------------------------------
@@ -348,8 +354,8 @@ class Engine:
         life = self.open()
         record = self.find(name)
         with self._apps[record.app]:
-            if record.id in life.live:
+            if life.runs(record):
                 raise Conflict(f"{record.full_name} is running", hint=f"pycore stop {record.full_name}")
             life.remove(record)
-            if not any(other.app == record.app for other in self.state.containers()):
+            if not self._records(record.app):
                 self.state.forget_app(record.app)

@@ -160,7 +160,9 @@ class Lifecycle:
     ) -> Live:
         """Clone, attach, exec. On failure what was attached is undone and the container is as before."""
         self.state.clear_exit(record.id)
-        record = self.state.write(replace(record, attached=_records(description.attach), exit_status=None))
+        left = record.attached  # what could not be undone after the last run; doing is idempotent, undoing too
+        attached = (*left, *(entry for entry in _records(description.attach) if entry not in left))
+        record = self.state.write(replace(record, attached=attached, exit_status=None))
         began = self.executor.clock()
         with _streams(stdio) as (streams, outputs):
             try:
@@ -198,9 +200,9 @@ class Lifecycle:
 
     def start_again(self, record: ContainerRecord) -> None:
         """Start a container that has stopped, as it was made; one that runs is left alone. Raises StartError."""
-        record = self.current(record)
-        if record.id in self.live:
+        if self.runs(record):
             return
+        record = self.current(record)
         container = self.container(record)
         host = self.host()
         description = describe(self.plugins, container, host)
@@ -247,18 +249,29 @@ class Lifecycle:
 
     def _settle(self, live: Live) -> None:
         record = replace(live.record, status="stopped", pid=0, exit_status=live.status, finished=live.ended)
-        with self._registry:
-            self.live.pop(record.id, None)
-        if live.pidfd >= 0:
-            os.close(live.pidfd)
-        live.record = self._detach(record)
+        try:
+            live.record = self._detach(record)
+        finally:  # only now: who asks meanwhile must find that there is still something to wait for
+            with self._registry:
+                self.live.pop(record.id, None)
+            if live.pidfd >= 0:
+                os.close(live.pidfd)
         if record.auto_remove and not live.failed:
             self.remove(live.record)
 
     def _detach(self, record: ContainerRecord) -> ContainerRecord:
         """Undo what was attached to a process that has ended, and write that it has."""
-        self.executor.undo(record.operations("attached"), self._context(record))
-        return self.state.write(replace(record, attached=()))
+        failures = self.executor.undo(record.operations("attached"), self._context(record))
+        # What could not be undone stays in the journal, for the removal to try again.
+        return self.state.write(replace(record, attached=record.attached if failures else ()))
+
+    def runs(self, record: ContainerRecord) -> bool:
+        """Whether a container runs; one that has just ended is put in order before the answer."""
+        live = self.live.get(record.id)
+        if live and live.exited.is_set():
+            live.settled.wait(KILL_WAIT)
+            return False
+        return live is not None
 
     def stop(self, records: Sequence[ContainerRecord], seconds: float | None = None) -> None:
         """Ask all to end, wait for each as long as it may take (or ``seconds``), then kill."""
@@ -301,7 +314,7 @@ class Lifecycle:
         For a running container this is a live change. Returns the way back; on failure it has been gone.
         """
         assert action.new
-        running = record.id in self.live
+        running = self.runs(record)
         after = action.description
         was = _Journal(record.source, record.prepared, record.attached)
         wanted = _Journal(
