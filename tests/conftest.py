@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from support import leaks, needs
@@ -36,15 +36,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The closing line: how many tests were skipped for want of what, and the command that brings it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """The closing line, after pytest's own: how many tests were skipped for want of what, and what brings it."""
+    yield
     skipped = config.stash[_skipped]
-    if not skipped:
-        return
-    reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
-    terminalreporter.write_line(f"{skipped.total()} skipped for want of something: {reasons}", yellow=True)
-    if COMPLETE:
-        terminalreporter.write_line("PYCORE_TESTS_COMPLETE is set: that is a failure", red=True)
+    if skipped:
+        wants = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+        verdict = " where none may be" if COMPLETE else ""
+        line = f"skipped {skipped.total()} tests{verdict}: {wants}"
+        terminalreporter.write_line(line, red=COMPLETE, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,6 +73,7 @@ def test_a_spec_that_nobody_wrote_by_hand(pycore: Command, text: str) -> None:
 
 
 @root
+@pytest.mark.needs("libseccomp")
 def test_missing_image(pycore: Command) -> None:
     error = pycore.fails("apply", pycore.write(spec(image="./nowhere")), status=2)
     assert "app.toml:4:9" in error
@@ -80,6 +81,7 @@ def test_missing_image(pycore: Command) -> None:
 
 
 @root
+@pytest.mark.needs("libseccomp")
 def test_missing_source_of_a_volume(pycore: Command) -> None:
     more = NONE + '[container.one.storage]\nvolumes = ["./nowhere:/data"]\n'
     error = pycore.fails("apply", pycore.write(spec(more)), status=2)
@@ -88,7 +90,7 @@ def test_missing_source_of_a_volume(pycore: Command) -> None:
 
 
 @root
-@pytest.mark.needs("libnftables")
+@pytest.mark.needs("libnftables", "libseccomp")
 def test_port_that_a_process_of_the_host_holds(pycore: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -100,7 +102,7 @@ def test_port_that_a_process_of_the_host_holds(pycore: Command) -> None:
 
 
 @root
-@pytest.mark.needs("libnftables")
+@pytest.mark.needs("libnftables", "libseccomp")
 def test_port_that_another_container_holds(pycore: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -114,6 +116,7 @@ def test_port_that_another_container_holds(pycore: Command) -> None:
 
 
 @root
+@pytest.mark.needs("libseccomp")
 @pytest.mark.parametrize(
     ("command", "status", "words"),
     [

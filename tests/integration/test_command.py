@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.command import Command, wait_readable
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
 
 QUIET = '[container.{name}.network]\ndriver = "none"\n'
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from support.command import Command, wait_readable
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
 
 SPEC = """
 name = "stay"

@@ -70,12 +70,14 @@ def test_their_fields_are_checked_and_shown_where_they_stand(pycore: Command) ->
     assert "10.93.7.256" in error
 
 
+@pytest.mark.needs("libseccomp")
 def test_their_operations_are_in_the_plan(pycore: Command) -> None:
     assert "mount / read-only as the root" in pycore("plan", "-v", pycore.write(STORAGE))
     assert "10.93.7.2 on eth0 in the container" in pycore("plan", "-v", pycore.write(NETWORK))
 
 
 @pytest.mark.root
+@pytest.mark.needs("libseccomp")
 def test_storage_driver_runs_a_container(pycore: Command) -> None:
     pycore("apply", pycore.write(STORAGE))
     pycore("wait", "lookup/reader")
@@ -86,6 +88,7 @@ def test_storage_driver_runs_a_container(pycore: Command) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.needs("libseccomp")
 def test_storage_driver_refuses_an_image_that_is_no_directory(pycore: Command) -> None:
     (pycore.directory / "image.tar").touch()
     error = pycore.fails("apply", pycore.write(STORAGE.replace('"host"', '"./image.tar"')), status=2)
@@ -94,6 +97,7 @@ def test_storage_driver_refuses_an_image_that_is_no_directory(pycore: Command) -
 
 
 @pytest.mark.root
+@pytest.mark.needs("libseccomp")
 def test_network_driver_connects_a_container_and_moves_live(pycore: Command) -> None:
     pycore("apply", pycore.write(NETWORK))
     assert "Apache" in get("http://10.93.7.2/Apache-2.0")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,6 +26,8 @@ from pycore.steps import Phase
 from pycore.testing.fake import FakeKernel
 from pycore.testing.launcher import FakeSpawner
 from pycore.testing.strategies import DIRECTORY, Source, specs
+
+pytestmark = pytest.mark.needs("libseccomp")
 
 PLUGINS = load_plugins()
 SPECS = specs(

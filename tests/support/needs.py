@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable
@@ -39,7 +40,11 @@ def _is_root() -> bool:
 
 
 def _has_library(name: str) -> bool:
-    return find_library(name) is not None
+    file = find_library(name)
+    try:
+        return file is not None and bool(ctypes.CDLL(file))
+    except OSError:
+        return False
 
 
 def _has_program(name: str) -> bool:
@@ -64,7 +69,7 @@ def is_met(name: str) -> bool:
 
 def reason(name: str) -> str:
     """Why a test is skipped, with the way out."""
-    return f"needs {name}: {NEEDS[name].mend}"
+    return f"for want of {name} ({NEEDS[name].mend})"
 
 
 def debian_packages() -> list[str]:
