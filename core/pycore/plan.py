@@ -12,12 +12,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pycore.errors import SpecError
+from pycore.errors import Problem, SpecError
 from pycore.hookspecs import Host
 from pycore.load import load_source, locate
 from pycore.ops import Operation
 from pycore.plugins import Plugins
-from pycore.spec import App, Change, Container, Sections
+from pycore.spec import App, Change, Container, Process, Sections
 from pycore.state import AppRecord, ContainerRecord
 from pycore.steps import Phase
 
@@ -128,6 +128,9 @@ class _Planner:
     def describe(self, container: Container) -> Description:
         """Describe, and turn problems relative to the container's table into problems of the file."""
         before = len(self.host.problems)
+        if not container[Process].command:
+            hint = 'command = ["sh", "-c", "..."]'
+            self.host.problems.append(Problem((), "no command: the image does not say what to run", hint, at_key=True))
         description = describe(self.plugins, container, self.host)
         self.host.problems[before:] = [
             replace(problem, path=("container", container.name, *problem.path))

@@ -209,6 +209,15 @@ def _variable(name: str) -> str:
 VariableName = Annotated[Text, pydantic.AfterValidator(_variable), looks("name", r"[^=\u0000]+")]
 
 
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    if words and not words[0]:
+        raise ValueError("must name a program")
+    return words
+
+
+Command = Annotated[Many[Text], pydantic.AfterValidator(_command)]
+
+
 class Process(Section):
     """What is run and from which image: the fields that the core itself acts on."""
 
@@ -219,7 +228,7 @@ class Process(Section):
         "directory or a tar file; a relative path must begin with ./ or ../ and starts at the spec's directory.",
         example="host",
     )
-    command: Many[Text] = setting(
+    command: Command = setting(
         (),
         doc="The program and its arguments; no shell is involved. A program without a slash is looked up in PATH.",
         change=Change.RESTART,

@@ -168,3 +168,10 @@ def through(pycore: Command, *prefix: str) -> Command:
     script.write_text(f'#!/bin/sh\nexec {shlex.join(prefix)} {shlex.quote(str(pycore.program))} "$@"\n')
     script.chmod(0o755)
     return replace(pycore, program=script)
+
+
+@pytest.mark.root
+def test_no_program_to_run(pycore: Command) -> None:
+    assert "no command" in pycore.fails("run", "--rm", "host", status=2)
+    assert "must name a program" in pycore.fails("run", "--rm", "host", "", status=2)
+    assert pycore.json("ps", "-a") == []
