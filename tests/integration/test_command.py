@@ -258,3 +258,7 @@ def test_a_volume_does_not_cover_what_is_mounted_below_it(pycore: Command) -> No
     out = pycore("run", "--rm", "--network", "none", "--name", "deep", "-v", "./etc:/etc", "host", "cat", "/etc/hosts")
     assert "deep" in out
     assert "wrong" not in out
+
+
+def test_a_working_directory_is_made(pycore: Command) -> None:
+    assert pycore("run", "--rm", "--network", "none", "-w", "/new/place/", "host", "pwd") == "/new/place\n"

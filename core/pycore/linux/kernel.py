@@ -194,10 +194,9 @@ class Kernel(Look):
             pass
         parts = [part for part in target.split("/") if part]
         place = ""
-        for part in parts[:-1]:
+        for number, part in enumerate(parts, 1):
             place = f"{place}/{part}"
-            self._make(place, True)
-        self._make(target, directory)
+            self._make(place, directory or number < len(parts))
         return libc.open_inside(target)
 
     def enter_directory(self, path: str) -> None:

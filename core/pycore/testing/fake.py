@@ -452,6 +452,7 @@ class FakeKernel(Kernel):
         return self._at_place(target, directory)
 
     def _at_place(self, target: str, directory: bool) -> int:
+        target = posixpath.normpath(target)
         if not self.exists(target):
             self.files.make_directories(target if directory else posixpath.dirname(target))
             if not directory:
