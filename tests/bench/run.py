@@ -16,7 +16,7 @@ from pathlib import Path
 import enclosure
 import measure
 from pycore.errors import PycoreError
-from runtimes import RUNTIMES, Floor, Runtime, make_image
+from runtimes import RUNTIMES, Floor, Pycore, Runtime, make_image
 
 PARTS = {
     "start": "one container without network, start to exit (ms: best, median, median against the floor)",
@@ -89,29 +89,38 @@ def _start(runtimes: list[Runtime], options: argparse.Namespace) -> None:
 
 
 def _many(runtimes: list[Runtime], options: argparse.Namespace) -> None:
-    for runtime in runtimes:
-        if runtime.many:
-            before = measure.held_memory(runtime.residents)
-            with _started(runtime, options.count, bridged=False) as rate:
-                held = (measure.held_memory(runtime.residents) - before) / options.count
-                print(f"  {runtime.name:20} {rate} {held / MIB:8.2f} + {before / MIB:.1f}", flush=True)
+    rates: dict[str, float] = {}
+    for runtime in (runtime for runtime in runtimes if runtime.many):
+        before = measure.held_memory(runtime.residents)
+        with _started(runtime, options.count, bridged=False) as (rates[runtime.name], words):
+            held = (measure.held_memory(runtime.residents) - before) / options.count
+            print(f"  {runtime.name:20} {words} {held / MIB:8.2f} + {before / MIB:.1f}", flush=True)
+    _compare(rates)
 
 
 def _bridged(runtimes: list[Runtime], options: argparse.Namespace) -> None:
-    for runtime in runtimes:
-        if runtime.many and runtime.bridges:
-            with _started(runtime, options.count, bridged=True) as rate:
-                print(f"  {runtime.name:20} {rate}", flush=True)
+    rates: dict[str, float] = {}
+    for runtime in (runtime for runtime in runtimes if runtime.many and runtime.bridges):
+        with _started(runtime, options.count, bridged=True) as (rates[runtime.name], words):
+            print(f"  {runtime.name:20} {words}", flush=True)
+    _compare(rates)
+
+
+def _compare(rates: dict[str, float]) -> None:
+    ours = rates.pop(Pycore.name, 0.0)
+    if ours and rates:
+        times = ", ".join(f"{ours / rate:.1f} x {name}" for name, rate in rates.items())
+        print(f"  {Pycore.name} at the rate of {times}")
 
 
 @contextmanager
-def _started(runtime: Runtime, count: int, bridged: bool) -> Iterator[str]:
-    """Many containers, started at the runtime's best parallelism; yields the rate in words."""
+def _started(runtime: Runtime, count: int, bridged: bool) -> Iterator[tuple[float, str]]:
+    """Many containers, started at the runtime's best parallelism; yields the rate, as a number and in words."""
     workers = _best_workers(runtime, bridged)
     try:
-        took = measure.seconds_of(lambda: runtime.start_many(count, bridged, workers))
+        rate = count / measure.seconds_of(lambda: runtime.start_many(count, bridged, workers))
         at_once = f"({workers} at once)" if workers > 1 else ""
-        yield f"{count / took:8.1f} /s {at_once:12}"
+        yield rate, f"{rate:8.1f} /s {at_once:12}"
     finally:
         runtime.remove_many(count)
 
