@@ -15,6 +15,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 Progress = Callable[[str, str], None]
 """Called with a container's full name and a word for what has become of it."""
 
+Back = list[Callable[[], object]]
+"""The way back of an apply, step by step: gone last first when it fails."""
+
+STARTS = 4
+"""Containers that one apply starts at once: more than two processors' worth, since much of a start is waiting."""
+
 _DONE = {
     Kind.CREATE: "created",
     Kind.START: "started",
@@ -45,6 +52,22 @@ _DONE = {
     Kind.RECREATE: "recreated",
     Kind.REMOVE: "removed",
 }
+
+
+def at_once(acts: Sequence[Callable[[], object]], number: int) -> None:
+    """Call all, up to ``number`` at a time. After a failure none is begun; it is raised when all begun have ended."""
+    if number == 1 or len(acts) == 1:
+        for act in acts:
+            act()
+        return
+    with ThreadPoolExecutor(number, "pycore-start") as pool:
+        futures = [pool.submit(act) for act in acts]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 class Engine:
@@ -59,8 +82,13 @@ class Engine:
         kernel: Kernel | None = None,
         launcher: Callable[[ExitHandler], Launcher] | None = None,
         executor: Executor | None = None,
+        starts: int = STARTS,
     ) -> None:
-        """``kernel`` and ``launcher`` are for tests without root. Nothing is touched before the first change."""
+        """Nothing is touched before the first change.
+
+        ``kernel`` and ``launcher`` are for tests without root; ``starts`` is how many containers start at once.
+        """
+        self.starts = starts
         self.run_dir = Path(run_dir or os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR).absolute()
         self.data_dir = Path(data_dir or os.environ.get("PYCORE_DATA_DIR") or DEFAULT_DATA_DIR).absolute()
         self.plugins = plugins or load_plugins()
@@ -191,7 +219,7 @@ class Engine:
         """
         life = self.open()
         with self._apps[app.name], self._watching(app.name, timings):
-            back: list[Callable[[], object]] = []
+            back: Back = []
             try:
                 plan = self._prepare_all(life, app, back)
                 self._carry_out(life, plan, back, progress)
@@ -216,7 +244,7 @@ class Engine:
         finally:
             self.executor.watched.pop(app, None)
 
-    def _prepare_all(self, life: Lifecycle, app: App, back: list[Callable[[], object]]) -> Plan:
+    def _prepare_all(self, life: Lifecycle, app: App, back: Back) -> Plan:
         """Plan, and prepare what is new, before anything that runs is touched."""
         for record in self._records(app.name):
             if record.status == "removing":  # an earlier removal did not come to its end
@@ -229,38 +257,40 @@ class Engine:
                     back.append(partial(life.remove, record))
         return plan
 
-    def _carry_out(
-        self, life: Lifecycle, plan: Plan, back: list[Callable[[], object]], progress: Progress | None
-    ) -> None:
-        gone = [action for action in plan.actions if action.kind is Kind.REMOVE]
-        self._stop(life, [action.old for action in gone if action.old], back)
-        for action in plan.actions:
-            began = self.executor.clock()
-            if action.new:
-                self._perform(life, action, back)
-            self.executor.note(action.container, "total", partial(str, action.kind.value), began)
-            if progress:
-                progress(action.container, _DONE[action.kind])
+    def _carry_out(self, life: Lifecycle, plan: Plan, back: Back, progress: Progress | None) -> None:
+        """First everything old lets go (of ports, of names), then what runs is changed, then what is new starts."""
+        self._stop(life, [action.old for action in plan.actions if action.old and action.kind is not Kind.UPDATE], back)
+        first = [action for action in plan.actions if action.kind in (Kind.REMOVE, Kind.UPDATE)]
+        for action in first:
+            self._perform(life, action, back, progress)
+        at_once(
+            [partial(self._perform, life, each, back, progress) for each in plan.actions if each not in first],
+            self.starts,
+        )
 
-    def _perform(self, life: Lifecycle, action: Action, back: list[Callable[[], object]]) -> None:
+    def _perform(self, life: Lifecycle, action: Action, back: Back, progress: Progress | None) -> None:
         """One action, with the way back noted as soon as there is one."""
+        began = self.executor.clock()
+        if action.new:
+            record = self._changed(life, action, back)
+            if action.kind is not Kind.UPDATE:
+                life.start(record, action.new, action.description)
+                back.append(partial(life.stop, [record], 0))
+        self.executor.note(action.container, "total", partial(str, action.kind.value), began)
+        if progress:
+            progress(action.container, _DONE[action.kind])
+
+    def _changed(self, life: Lifecycle, action: Action, back: Back) -> ContainerRecord:
+        """The record of an action's container, the host side of one that stays brought to its new spec."""
         assert action.new
-        if action.old and action.kind is not Kind.UPDATE:
-            self._stop(life, [action.old], back)
-        if action.kind in (Kind.CREATE, Kind.RECREATE):
-            record = self.state.container(action.new.id)
-        else:
-            assert action.old
+        if action.old and action.kind is not Kind.RECREATE:
             back.append(life.change(action, life.current(action.old)))
-            record = self.state.container(action.old.id)
+        record = self.state.container(action.new.id)
         assert record
-        if action.kind is not Kind.UPDATE:
-            life.start(record, action.new, action.description)
-            if action.old:
-                back.append(partial(life.stop, [record]))
+        return record
 
     @staticmethod
-    def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: list[Callable[[], object]]) -> None:
+    def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: Back) -> None:
         running = [record for record in records if life.runs(record)]
         back += [partial(life.start_again, record) for record in running]
         life.stop(running)

@@ -76,7 +76,7 @@ class World:
         executor = SafeUndo(self.kernel, self._note)
         engine = Engine(
             self.base / "run", self.base / "data", plugins=PLUGINS, kernel=self.kernel,
-            launcher=self.spawner.connect, executor=executor,
+            starts=1, launcher=self.spawner.connect, executor=executor,
         )  # fmt: skip
         engine.open()
         return engine

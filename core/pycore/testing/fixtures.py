@@ -35,6 +35,11 @@ def fake_spawner(fake_kernel: FakeKernel) -> FakeSpawner:
 def engine(tmp_path: Path, plugins: Plugins, fake_kernel: FakeKernel, fake_spawner: FakeSpawner) -> Iterator[Engine]:
     """An engine on the host in memory; its own records are in a temporary directory."""
     with Engine(
-        tmp_path / "run", tmp_path / "data", plugins=plugins, kernel=fake_kernel, launcher=fake_spawner.connect
+        tmp_path / "run",
+        tmp_path / "data",
+        plugins=plugins,
+        kernel=fake_kernel,
+        starts=1,
+        launcher=fake_spawner.connect,
     ) as engine:
         yield engine
