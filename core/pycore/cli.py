@@ -7,6 +7,7 @@ own process when it changes nothing. It sees neither: it has a :class:`Session`.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import select
@@ -111,7 +112,7 @@ def perform(session: Session, words: Sequence[str]) -> int:
     """Do what a command line says; the exit status. Errors are written to the session."""
     failure_status = None
     try:
-        arguments = _parser(session).parse_args(list(words))
+        arguments = _parser(session.engine).parse_args(list(words))
         session.json = arguments.json
         failure_status = 125 if arguments.verb == "run" else None
         status: int = arguments.act(session, arguments)
@@ -171,7 +172,9 @@ def main_local(words: Sequence[str], run_dir: str, data_dir: str) -> int:
 # -- what each verb takes --------------------------------------------------------------------------------
 
 
-def _parser(session: Session) -> argparse.ArgumentParser:
+@functools.lru_cache(maxsize=1)
+def _parser(engine: Engine) -> argparse.ArgumentParser:
+    """The parser for the flags of an engine's plugins; made once in the life of a supervisor."""
     common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser = _Parser(
@@ -193,7 +196,7 @@ def _parser(session: Session) -> argparse.ArgumentParser:
     from pycore import runflags
 
     run = verb("run", _run, "run one container, with Docker's habits")
-    runflags.add_arguments(run, session.engine.plugins)
+    runflags.add_arguments(run, engine.plugins)
     return parser
 
 

@@ -42,7 +42,7 @@ Back = list[Callable[[], object]]
 """The way back of an apply, step by step: gone last first when it fails."""
 
 STARTS = 4
-"""Containers that one apply starts at once: more than two processors' worth, since much of a start is waiting."""
+"""Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
 
 _DONE = {
     Kind.CREATE: "created",
@@ -55,7 +55,7 @@ _DONE = {
 
 
 def at_once(acts: Sequence[Callable[[], object]], number: int) -> None:
-    """Call all, up to ``number`` at a time. After a failure none is begun; it is raised when all begun have ended."""
+    """Call all, up to ``number`` at a time. After a failure none is begun; it is raised when all have ended."""
     if number == 1 or len(acts) == 1:
         for act in acts:
             act()
@@ -86,7 +86,8 @@ class Engine:
     ) -> None:
         """Nothing is touched before the first change.
 
-        ``kernel`` and ``launcher`` are for tests without root; ``starts`` is how many containers start at once.
+        ``kernel`` and ``launcher`` are for tests without root; ``starts`` is how many containers an apply works
+        on at once.
         """
         self.starts = starts
         self.run_dir = Path(run_dir or os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR).absolute()
@@ -230,9 +231,8 @@ class Engine:
                 raise
             if plan.actions or self.state.app(app.name) is None:
                 self._write_app(plan)
-            for action in plan.actions:
-                if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE):
-                    life.remove(action.old)
+            old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
+            at_once([partial(life.remove, record) for record in old], self.starts)
             return plan
 
     @contextlib.contextmanager
@@ -251,11 +251,14 @@ class Engine:
                 life.remove(record)
         with self._planning:
             plan = self.plan(app)
-            for action in plan.actions:
-                if action.new and action.kind in (Kind.CREATE, Kind.RECREATE):
-                    record = life.prepare(action.new, action.description)
-                    back.append(partial(life.remove, record))
+            fresh = [action for action in plan.actions if action.kind in (Kind.CREATE, Kind.RECREATE)]
+            at_once([partial(self._prepare, life, action, back) for action in fresh], self.starts)
         return plan
+
+    @staticmethod
+    def _prepare(life: Lifecycle, action: Action, back: Back) -> None:
+        assert action.new
+        back.append(partial(life.remove, life.prepare(action.new, action.description)))
 
     def _carry_out(self, life: Lifecycle, plan: Plan, back: Back, progress: Progress | None) -> None:
         """First everything old lets go (of ports, of names), then what runs is changed, then what is new starts."""
@@ -307,8 +310,7 @@ class Engine:
             if not records and self.state.app(name) is None:
                 raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
             life.stop(records)
-            for record in reversed(records):
-                life.remove(record)
+            at_once([partial(life.remove, record) for record in reversed(records)], self.starts)
             self.state.forget_app(name)
             return [record.full_name for record in records]
 

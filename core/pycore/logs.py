@@ -31,24 +31,33 @@ class Chunk:
 
 
 class LogWriter:
-    """Appends to a container's log."""
+    """Appends to a container's log, which is made with the first output: many containers never say a word."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._data = self._index = -1
+        self._offset = 0
+
+    def _open(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._data = os.open(directory / "data", flags, 0o600)
-        self._index = os.open(directory / "index", flags, 0o600)
+        if self._index < 0:  # else the disk was full between the two
+            self._index = os.open(self._directory / "index", flags, 0o600)
+        self._data = os.open(self._directory / "data", flags, 0o600)
         self._offset = os.fstat(self._data).st_size
 
     def write(self, stream: int, data: bytes) -> None:
         """Append. Data first: an index entry never points at what is not there. Raises OSError on a full disk."""
+        if self._data < 0:
+            self._open()
         written = os.write(self._data, data)
         os.write(self._index, _ENTRY.pack(time.time_ns(), self._offset, written, stream))
         self._offset += written
 
     def close(self) -> None:
-        os.close(self._data)
-        os.close(self._index)
+        for fd in (self._data, self._index):
+            if fd >= 0:
+                os.close(fd)
 
 
 def log_dir(data_dir: Path, identity: str) -> Path:
