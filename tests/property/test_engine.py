@@ -30,6 +30,15 @@ from pycore.testing.strategies import DIRECTORY, Source, specs
 pytestmark = pytest.mark.needs("libseccomp")
 
 PLUGINS = load_plugins()
+
+
+def runnable(source: Source) -> Source:
+    """With a program in each container, which a spec need not name but a start needs."""
+    for container in source["container"].values():
+        container.setdefault("command", ["sleep", "inf"])
+    return source
+
+
 SPECS = specs(
     PLUGINS,
     {
@@ -39,7 +48,7 @@ SPECS = specs(
         "container.*.isolation.group_add": st.just(["44"]),
         "container.*.stop_grace_period": st.sampled_from(["1s", "10s"]),
     },
-)
+).map(runnable)
 """What is in an image, who its users are, and whether a program ends when it is told, is not this test's subject."""
 
 HOST_FILES = {"/somewhere/": "", "/somewhere/site/": "", "/var/lib/data/": ""}
