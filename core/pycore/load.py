@@ -27,8 +27,8 @@ MAX_DEPTH = 32
 MAX_LINE = 2000
 """Characters of a source line that is kept for showing; a longer one was not written by hand."""
 
-_KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"^[ \t]*\[{{0,2}}(?:[ \t]*+{_KEY}[ \t]*+\.){{{MAX_DEPTH}}}", re.MULTILINE)
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"^[ \t]*(?:\[{{1,2}}[ \t]*)?(?:{_KEY}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
 """A dotted key of many parts: it names too deep a table, and a million of them keep the parser busy for long."""
 
 _TOO_DEEP = "tables or arrays are nested too deeply"

@@ -14,17 +14,19 @@ import tomli
 
 Path = tuple[str | int, ...]
 
-_BLANK = re.compile(r"(?:[ \t\n]++|#[^\n]*)*+")
+# Unrolled loops, where each character can be matched in one way only: linear like possessive quantifiers,
+# which the Python of Debian 12 (3.11.2) gets wrong.
+_BLANK = re.compile(r"[ \t\n]*(?:#[^\n]*[ \t\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _STRING = re.compile(
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}'  # up to two quotes may stand before the closing three
-    r"|'''(?:[^']++|'(?!''))*+'{3,5}"
-    r'|"(?:[^"\\]++|\\.)*+"'
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3,5}'  # up to two quotes may stand before the closing three
+    r"|'''[^']*(?:'(?!'')[^']*)*'{3,5}"
+    r'|"[^"\\]*(?:\\.[^"\\]*)*"'
     r"|'[^']*'",
     re.DOTALL,
 )
-_BRACKET = re.compile(r"[\[\]{}]|#[^\n]*|[^\[\]{}#\"']++")
+_BRACKET = re.compile(r"[\[\]{}]|#[^\n]*|[^\[\]{}#\"']+")
 _SCALAR = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]+|[^\s,\]}#]+")  # a date and a time may have a space between
 
 DEPTH = 64
