@@ -592,8 +592,10 @@ def _doctor(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _supervise(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore.supervisor import listen, serve
+    from pycore.client import SOCKET_FILE
+    from pycore.launch.address import listen
+    from pycore.supervisor import serve
 
     session.engine.run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    serve(listen(str(session.engine.run_dir)), session.engine.run_dir, session.engine.data_dir, None)
+    serve(listen(session.engine.run_dir, SOCKET_FILE), session.engine.run_dir, session.engine.data_dir, None)
     return 0

@@ -28,7 +28,7 @@ from pycore.lifecycle import Lifecycle, Live, exit_code, noted
 from pycore.linux.kernel import Kernel
 from pycore.load import load_file, load_text
 from pycore.logs import Chunk, log_dir, read_log
-from pycore.plan import Action, Kind, Plan, make_plan
+from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
 from pycore.spec import App
 from pycore.state import AppRecord, ContainerRecord, State
@@ -165,8 +165,7 @@ class Engine:
 
     def plan(self, app: App) -> Plan:
         """What an apply would do. Raises SpecError for what stands in its way on this host."""
-        records = [record for record in self._records(app.name) if record.status != "removing"]
-        return make_plan(app, records, self.state.app(app.name), self.plugins, self.host())
+        return make_plan(app, self._records(app.name), self.state.app(app.name), self.plugins, self.host())
 
     def _records(self, app: str) -> list[ContainerRecord]:
         return [record for record in self.state.containers() if record.app == app]
@@ -187,10 +186,7 @@ class Engine:
 
     def inspect(self, record: ContainerRecord) -> dict[str, Any]:
         """What plugins tell of a container: addresses, ports, paths."""
-        from pycore.load import load_source
-
-        app = load_source(record.source, directory=Path(record.directory), plugins=self.plugins)
-        return self.plugins.inspect(app.containers[record.name].with_id(record.id), self.host())
+        return self.plugins.inspect(container_of(record, self.plugins), self.host())
 
     def logs(self, name: str, *, follow: bool = False, until: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
         """A container's output; with ``follow`` also what comes, until it has ended or ``until`` says so."""
@@ -263,34 +259,28 @@ class Engine:
     def _carry_out(self, life: Lifecycle, plan: Plan, back: Back, progress: Progress | None) -> None:
         """First everything old lets go (of ports, of names), then what runs is changed, then what is new starts."""
         self._stop(life, [action.old for action in plan.actions if action.old and action.kind is not Kind.UPDATE], back)
-        first = [action for action in plan.actions if action.kind in (Kind.REMOVE, Kind.UPDATE)]
-        for action in first:
-            self._perform(life, action, back, progress)
-        at_once(
-            [partial(self._perform, life, each, back, progress) for each in plan.actions if each not in first],
-            self.starts,
-        )
+        updates = [action for action in plan.actions if action.kind is Kind.UPDATE]
+        if updates:
+            back.append(life.change(updates))
+        starts = [action for action in plan.actions if action.new and action.kind is not Kind.UPDATE]
+        for action in plan.actions:
+            if action.kind in (Kind.REMOVE, Kind.UPDATE) and progress:
+                progress(action.container, _DONE[action.kind])
+        at_once([partial(self._start, life, action, back, progress) for action in starts], self.starts)
 
-    def _perform(self, life: Lifecycle, action: Action, back: Back, progress: Progress | None) -> None:
-        """One action, with the way back noted as soon as there is one."""
+    def _start(self, life: Lifecycle, action: Action, back: Back, progress: Progress | None) -> None:
+        """Start one container, with the way back noted as soon as there is one."""
+        assert action.new
         began = self.executor.clock()
-        if action.new:
-            record = self._changed(life, action, back)
-            if action.kind is not Kind.UPDATE:
-                life.start(record, action.new, action.description)
-                back.append(partial(life.stop, [record], 0))
+        if action.kind in (Kind.START, Kind.RESTART):
+            back.append(life.change([action]))
+        record = self.state.container(action.new.id)
+        assert record
+        life.start(record, action.new, action.description)
+        back.append(partial(life.stop, [record], 0))
         self.executor.note(action.container, "total", partial(str, action.kind.value), began)
         if progress:
             progress(action.container, _DONE[action.kind])
-
-    def _changed(self, life: Lifecycle, action: Action, back: Back) -> ContainerRecord:
-        """The record of an action's container, the host side of one that stays brought to its new spec."""
-        assert action.new
-        if action.old and action.kind is not Kind.RECREATE:
-            back.append(life.change(action, life.current(action.old)))
-        record = self.state.container(action.new.id)
-        assert record
-        return record
 
     @staticmethod
     def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: Back) -> None:

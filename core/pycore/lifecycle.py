@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,10 +25,9 @@ from pycore.launch.idmap import root_id
 from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
 from pycore.launch.request import Request
 from pycore.linux.kernel import Kernel
-from pycore.load import load_source
 from pycore.logs import LogPump, log_dir
 from pycore.ops import Context, Operation, Record, to_record
-from pycore.plan import Action, Description, describe, difference, source_of
+from pycore.plan import Action, Description, container_of, describe, difference, source_of
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process, parse_duration, signal_number
 from pycore.state import ContainerRecord, State
@@ -63,6 +62,11 @@ class Live:
         if not self.settled.wait(timeout):
             raise TimeoutError(f"{self.record.full_name} still runs after {timeout} s")
         return exit_code(self.status)
+
+    def close(self) -> None:
+        """Let go of the process; an adopted one that had ended already was never held."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
 
 
 def exit_code(status: int | None) -> int | None:
@@ -99,7 +103,7 @@ class Lifecycle:
         self.launcher.close()
         self.pump.stop()
         for live in self.live.values():
-            os.close(live.pidfd)
+            live.close()
 
     def take_over(self) -> None:
         """Bring records and processes together: what an earlier engine left half done is taken back."""
@@ -254,8 +258,7 @@ class Lifecycle:
         finally:  # only now: who asks meanwhile must find that there is still something to wait for
             with self._registry:
                 self.live.pop(record.id, None)
-            if live.pidfd >= 0:
-                os.close(live.pidfd)
+            live.close()
         if record.auto_remove and not live.failed:
             self.remove(live.record)
 
@@ -308,12 +311,26 @@ class Lifecycle:
 
     # -- changes -----------------------------------------------------------------------------------------
 
-    def change(self, action: Action, record: ContainerRecord) -> Callable[[], None]:
-        """Bring the host side to a changed spec: undo the operations that went, do those that came.
+    def change(self, actions: Sequence[Action]) -> Callable[[], None]:
+        """Bring the host side of containers to their changed specs: undo all that went, then do all that came.
 
-        For a running container this is a live change. Returns the way back; on failure it has been gone.
+        In this order over all of them, so that what one lets go of (a port) another can have. For a running
+        container it is a live change. Returns the way back; on failure it has been gone.
         """
+        swaps = [self._swap(action) for action in actions]
+        put_back = partial(self._exchange, [swap.reversed() for swap in swaps])
+        try:
+            self._exchange(swaps)
+        except BaseException as error:
+            with noted(error):
+                put_back()
+            raise
+        return put_back
+
+    def _swap(self, action: Action) -> _Swap:
         assert action.new
+        assert action.old
+        record = self.current(action.old)
         running = self.runs(record)
         after = action.description
         was = _Journal(record.source, record.prepared, record.attached)
@@ -325,33 +342,18 @@ class Lifecycle:
         before = [*record.operations("prepared"), *(record.operations("attached") if running else [])]
         gone, came = difference(before, [*after.prepare, *(after.attach if running else ())])
         ctx = self._context(record, after.attach)
+        ctx.pid = record.pid if running else 0
+        return _Swap(record, ctx, gone, came, was, wanted)
 
-        def put_back() -> None:
-            self._swap(record, ctx, came, gone, was)
-
-        try:
-            self._swap(record, ctx, gone, came, wanted)
-        except BaseException as error:
-            with noted(error):
-                put_back()
-            raise
-        return put_back
-
-    def _swap(
-        self,
-        record: ContainerRecord,
-        ctx: Context,
-        gone: Sequence[Operation],
-        came: Sequence[Operation],
-        wanted: _Journal,
-    ) -> None:
-        ctx.pid = self.live[record.id].record.pid if record.id in self.live else 0
-        self._write(record, wanted, (*_records(gone), *_records(came)))
-        failures = self.executor.undo(gone, ctx)
-        if failures:
-            raise PycoreError(f"{record.full_name}: {'; '.join(failures)}")
-        self.executor.run(came, ctx)
-        self._write(record, wanted)
+    def _exchange(self, swaps: Sequence[_Swap]) -> None:
+        for swap in swaps:
+            self._write(swap.record, swap.wanted, (*_records(swap.gone), *_records(swap.came)))
+            failures = self.executor.undo(swap.gone, swap.ctx)
+            if failures:
+                raise PycoreError(f"{swap.record.full_name}: {'; '.join(failures)}")
+        for swap in swaps:
+            self.executor.run(swap.came, swap.ctx)
+            self._write(swap.record, swap.wanted)
 
     def _write(self, record: ContainerRecord, journal: _Journal, more: tuple[Record, ...] = ()) -> None:
         """Write a record with another journal, where its process may end at this moment."""
@@ -371,8 +373,7 @@ class Lifecycle:
 
     def container(self, record: ContainerRecord) -> Container:
         """The container as it was made."""
-        app = load_source(record.source, directory=Path(record.directory), plugins=self.plugins)
-        return app.containers[record.name].with_id(record.id)
+        return container_of(record, self.plugins)
 
     def current(self, record: ContainerRecord) -> ContainerRecord:
         """The record as it is now."""
@@ -390,6 +391,22 @@ class _Journal:
     source: Mapping[str, Any]
     prepared: tuple[Record, ...]
     attached: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """A change of one container: operations against others, one journal against another."""
+
+    record: ContainerRecord
+    ctx: Context
+    gone: tuple[Operation, ...]
+    came: tuple[Operation, ...]
+    was: _Journal
+    wanted: _Journal
+
+    def reversed(self) -> _Swap:
+        """The way back."""
+        return _Swap(self.record, self.ctx, self.came, self.gone, self.wanted, self.was)
 
 
 def _records(operations: Sequence[Operation]) -> tuple[Record, ...]:

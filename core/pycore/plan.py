@@ -106,7 +106,7 @@ def make_plan(
 ) -> Plan:
     """Compare an app with what there is of it. Raises SpecError for what stands in its way on this host."""
     planner = _Planner(app, plugins, host, dict(applied.generations if applied else {}))
-    existing = {record.name: record for record in records}
+    existing = {record.name: record for record in records if record.status not in ("creating", "removing")}
     for name in sorted(set(existing) - set(app.containers)):
         planner.remove(existing[name])
     for name, container in app.containers.items():
@@ -144,7 +144,7 @@ class _Planner:
 
     def settle(self, container: Container, record: ContainerRecord | None) -> None:
         """Decide what one wanted container takes."""
-        if record is None or record.status in ("creating", "removing"):
+        if record is None:
             self.create(container, (Reason("it is new", Change.RECREATE),))
             return
         source = source_of(self.app, container.name)
@@ -191,16 +191,21 @@ class _Planner:
 
     def compare(self, new: Container, record: ContainerRecord) -> tuple[Reason, ...]:
         """The fields that differ from what the container was made of."""
-        before = load_source(record.source, directory=Path(record.directory), plugins=self.plugins)
-        old = before.containers[record.name].with_id(record.id)
+        old = container_of(record, self.plugins)
         own = tuple(_container_reasons(old, new))
-        tables = tuple(_table_reasons(before, self.app))
+        tables = tuple(_table_reasons(old.app, self.app))
         if own or not tables:
             return own + tables
         # Only tables beside the containers differ: it concerns this one if it would be made otherwise.
         scratch = replace(self.host, claims={}, problems=[])
         same = describe(self.plugins, old, scratch) == describe(self.plugins, new, replace(scratch, claims={}))
         return () if same else tables
+
+
+def container_of(record: ContainerRecord, plugins: Plugins) -> Container:
+    """A container as it was made. Raises SpecError where a plugin that its spec needs is not installed any more."""
+    app = load_source(record.source, directory=Path(record.directory), plugins=plugins)
+    return app.containers[record.name].with_id(record.id)
 
 
 def source_of(app: App, name: str) -> Mapping[str, Any]:

@@ -32,8 +32,7 @@ class Step(Enum):
     LAYER = (Phase.PREPARE, "the writable layer and the image below it")
     VOLUME = (Phase.PREPARE, "named volumes")
     CGROUP = (Phase.PREPARE, "the cgroup and its limits")
-    NETWORK = (Phase.PREPARE, "the network that the container joins")
-    LEASE = (Phase.PREPARE, "its address there")
+    NETWORK = (Phase.PREPARE, "the network that the container joins, and its address there")
     FILES = (Phase.PREPARE, "files made for it: hosts, resolv.conf")
     # launch
     NAMESPACES = (Phase.LAUNCH, "the namespaces it is cloned into")

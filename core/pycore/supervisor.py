@@ -7,8 +7,6 @@ to the client's descriptors. What goes back is the exit status alone.
 
 from __future__ import annotations
 
-import array
-import contextlib
 import fcntl
 import os
 import select
@@ -22,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycore.client import REQUEST_VERSION, SOCKET_FILE
+from pycore.launch import interpreter
+from pycore.launch.address import connect, listen
 from pycore.launch.request import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 LINGER = "10"
 """Seconds without a container and without a client after which the supervisor ends; PYCORE_LINGER changes it."""
-MAX_FD = 1 << 30
 MAX_REQUEST = 16 << 20
-_LISTENER = 3
 
 
 def start_supervisor(run_dir: str, data_dir: str) -> None:
@@ -44,79 +42,30 @@ def start_supervisor(run_dir: str, data_dir: str) -> None:
     lock = os.open(f"{run_dir}/starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _answers(run_dir):
-            listener = listen(run_dir)
+        probe = connect(run_dir, SOCKET_FILE)
+        if probe:
+            probe.close()
+            return
+        with listen(run_dir, SOCKET_FILE) as listener:
             _spawn(listener, run_dir, data_dir)
-            listener.close()
     finally:
         os.close(lock)
 
 
-def _answers(run_dir: str) -> bool:
-    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(f"/proc/self/fd/{directory}/{SOCKET_FILE}")
-    except OSError:
-        return False
-    finally:
-        os.close(directory)
-    return True
-
-
-def listen(run_dir: str) -> socket.socket:
-    """The socket of a run dir, for root alone."""
-    path = f"{run_dir}/{SOCKET_FILE}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    old_mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{directory}/{SOCKET_FILE}")
-    finally:
-        os.umask(old_mask)
-        os.close(directory)
-    listener.listen(128)
-    return listener
-
-
 def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
-    from pycore.linux.libc import close_on_exec
-
-    close_on_exec(3)  # what the caller has open is not the supervisor's: the reader of a pipe would wait for its end
-    code = f"import sys; sys.path[:] = {sys.path!r}; from pycore.supervisor import main; main()"
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    environment = {"PATH": DEFAULT_PATH, "PYCORE_LINGER": os.environ.get("PYCORE_LINGER", LINGER)}
     log = os.open(f"{run_dir}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    held = os.dup(listener.fileno())
-    moved = [held]
-    while moved[-1] <= _LISTENER:
-        moved.append(os.dup(held))
     try:
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", code, run_dir, data_dir],
-            {"PATH": DEFAULT_PATH, "PYCORE_LINGER": os.environ.get("PYCORE_LINGER", LINGER)},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-                (os.POSIX_SPAWN_DUP2, moved[-1], _LISTENER),
-            ],
-            setsid=True,
-        )
+        interpreter.start("pycore.supervisor", [run_dir, data_dir], [listener.fileno()], environment, log)
     finally:
-        for fd in (null, log, *moved):
-            os.close(fd)
+        os.close(log)
 
 
 def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 listens, argv[1] is the run dir, argv[2] the data dir."""
-    os.set_inheritable(_LISTENER, False)
-    os.closerange(_LISTENER + 1, MAX_FD)  # whatever the caller left open is not ours to keep
     os.chdir("/")
     os.umask(0o022)
-    serve(socket.socket(fileno=_LISTENER), Path(sys.argv[1]), Path(sys.argv[2]), _linger())
+    serve(socket.socket(fileno=interpreter.FIRST), Path(sys.argv[1]), Path(sys.argv[2]), _linger())
 
 
 def _linger() -> float:
@@ -225,13 +174,11 @@ class Server:
 
 def receive(connection: socket.socket) -> Request | None:
     """Read a client's request with its three descriptors; None where it is not one."""
+    from pycore.launch.channel import received_fds
+
     # Not socket.recv_fds: it drops its flags, and a spawner that is being started would inherit the descriptors.
     data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4 * 3), socket.MSG_CMSG_CLOEXEC)
-    received = array.array("i")
-    for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-    fds = list(received)
+    fds = received_fds(ancillary)
     if len(fds) != 3 or len(data) < 4:
         for fd in fds:
             os.close(fd)

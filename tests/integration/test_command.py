@@ -262,3 +262,27 @@ def test_a_volume_does_not_cover_what_is_mounted_below_it(pycore: Command) -> No
 
 def test_a_working_directory_is_made(pycore: Command) -> None:
     assert pycore("run", "--rm", "--network", "none", "-w", "/new/place/", "host", "pwd") == "/new/place\n"
+
+
+def test_a_port_moves_from_one_container_to_another(pycore: Command) -> None:
+    def app(first: str, second: str) -> str:
+        text = 'name = "move"\n'
+        for name, ports in (("a", first), ("b", second)):
+            text += f'[container.{name}]\nimage = "host"\ncommand = ["sleep", "1000"]\nstop_signal = "KILL"\n'
+            text += f"[container.{name}.network]\nports = [{ports}]\n"
+        return pycore.write(text)
+
+    pycore("apply", app('"127.0.0.1:18477:80"', ""))
+    before = pids(pycore)
+    pycore("apply", app("", '"127.0.0.1:18477:80"'))
+    assert {row["container"]: bool(row["ports"]) for row in pycore.json("ps")} == {"move/a": False, "move/b": True}
+    assert pids(pycore) == before
+    pycore("apply", app('"127.0.0.1:18477:80"', ""))
+    assert {row["container"]: bool(row["ports"]) for row in pycore.json("ps")} == {"move/a": True, "move/b": False}
+    one, other = '"127.0.0.1:18477:80"', '"127.0.0.1:18478:80"'
+    pycore("apply", app(one, other))
+    pycore("apply", app(other, one))
+    ports = {row["container"]: str(row["ports"]) for row in pycore.json("ps")}
+    assert "18478" in ports["move/a"]
+    assert "18477" in ports["move/b"]
+    assert pids(pycore) == before

@@ -10,7 +10,7 @@ import array
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MAX_FRAME = 64 << 20
@@ -81,13 +81,18 @@ class Channel:
                 )
             except ConnectionResetError:
                 return None
-            for level, kind, payload in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    received = array.array("i")
-                    received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-                    fds += received
+            fds += received_fds(ancillary)
             if not data:
                 return None
             parts.append(data)
             size -= len(data)
         return b"".join(parts)
+
+
+def received_fds(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with recvmsg(2); the caller's to close."""
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return list(fds)

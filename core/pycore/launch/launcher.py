@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pycore.errors import PycoreError, StartError, SupervisorError, from_json
+from pycore.launch import interpreter
+from pycore.launch.address import connect, listen
 from pycore.launch.channel import Channel
 from pycore.launch.request import Request
 
@@ -165,51 +166,23 @@ class SpawnerLauncher:
 
     def _connect(self) -> Channel | None:
         """Knock at a spawner that is there already: one that outlived its supervisor."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with in_directory(self.run_dir) as place:
-            try:
-                sock.connect(f"{place}/{SOCKET_FILE}")
-            except OSError:
-                sock.close()
-                return None
-        return Channel(sock)
+        sock = connect(self.run_dir, SOCKET_FILE)
+        return Channel(sock) if sock else None
 
     def _start(self) -> Channel:
-        """Start a spawner as a fresh interpreter: small, without our threads, memory and descriptors."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.run_dir / SOCKET_FILE)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with in_directory(self.run_dir) as place:
-            listener.bind(f"{place}/{SOCKET_FILE}")
-        os.chmod(self.run_dir / SOCKET_FILE, 0o600)
-        listener.listen(4)
+        """Start a spawner; the first engine talks to it through a pair, a later one knocks at its socket."""
         ours, theirs = Channel.pair()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from pycore.launch.spawner import main; main()"
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        # Duplicated out of the way of 3 and 4 first: the numbers they are moved to may be taken by one another.
-        high = [os.dup(theirs.fileno()), os.dup(listener.fileno())]
+        stderr = None if os.environ.get("PYCORE_DEBUG") else -1
+        environment = {"PATH": os.environ.get("PATH", "")}
         try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-S", "-c", code, str(self.run_dir)],
-                {"PATH": os.environ.get("PATH", "")},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, null, 1),
-                    *([(os.POSIX_SPAWN_DUP2, null, 2)] if not os.environ.get("PYCORE_DEBUG") else []),
-                    (os.POSIX_SPAWN_DUP2, _above(high, 0), 3),
-                    (os.POSIX_SPAWN_DUP2, _above(high, 1), 4),
-                ],
-                setsid=True,
-            )
+            with listen(self.run_dir, SOCKET_FILE) as listener:
+                fds = (theirs.fileno(), listener.fileno())
+                self.pid = interpreter.start("pycore.launch.spawner", [str(self.run_dir)], fds, environment, stderr)
         except OSError as error:
             ours.close()
             raise SupervisorError(f"the spawner cannot be started: {error}") from error
         finally:
             theirs.close()
-            listener.close()
-            for fd in (*high, null):
-                os.close(fd)
         return ours
 
     def _read(self) -> None:
@@ -281,21 +254,3 @@ class SpawnerLauncher:
 def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
-
-
-def _above(fds: list[int], index: int) -> int:
-    """Make sure that a descriptor is none of the standard ones or the two that are assigned."""
-    while fds[index] <= 4:
-        fds.append(fds[index])
-        fds[index] = os.dup(fds[index])
-    return fds[index]
-
-
-@contextlib.contextmanager
-def in_directory(directory: Path) -> Any:
-    """A short path for a directory: a socket's address holds 107 bytes (unix(7)), a path may hold more."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

@@ -134,8 +134,7 @@ class Spawner:
                 channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
         finally:
             channel.close()
-            for fd in (*stdio, *ctx.held.values()):
-                os.close(fd)
+            _close((*stdio, *ctx.held.values()))
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -190,11 +189,8 @@ def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 is the control channel, 4 the listener, argv[1] the run dir."""
     libc.prctl(libc.PR_SET_NAME, libc.address_of(b"pycore-spawner"))
     os.chdir("/")
-    os.closerange(5, 1 << 30)  # whatever the engine's process has open to be inherited
     listener = socket.socket(fileno=4)
     control = Channel(socket.socket(fileno=3))
-    for sock in (listener, control.socket):
-        os.set_inheritable(sock.fileno(), False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     child.ignored_signals()

@@ -17,21 +17,19 @@ from typing import Any, cast
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 MNT_DETACH = 2
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x00000080
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 CLONE_PIDFD, CLONE_INTO_CGROUP = 0x1000, 0x200000000
 
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 8, 15
-PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+PR_SET_KEEPCAPS, PR_SET_NAME = 8, 15
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
-PR_SET_DUMPABLE = 4
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
@@ -44,7 +42,6 @@ _CLOSE_RANGE_CLOEXEC = 4
 
 _PIVOT_ROOT, _SECCOMP = {"x86_64": (155, 317), "aarch64": (41, 277)}.get(platform.machine(), (155, 317))
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
 
@@ -149,12 +146,6 @@ def open_tree(path: str, recursive: bool) -> int:
     """open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at a path."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     return _check(_syscall(c_long(_OPEN_TREE), c_int(_AT_FDCWD), _bytes(path), c_uint(flags)), path)
-
-
-def clone_tree(tree: int) -> int:
-    """open_tree(2) with OPEN_TREE_CLONE on a descriptor: one more mount of the same file system."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
-    return _check(_syscall(c_long(_OPEN_TREE), c_int(tree), b"", c_uint(flags)))
 
 
 def move_mount(tree: int, place: int) -> None:
