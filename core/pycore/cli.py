@@ -32,7 +32,7 @@ from pycore.logs import STDERR
 from pycore.ops import Operation, to_record
 from pycore.plan import Action, Kind, Plan
 from pycore.render import render
-from pycore.spec import signal_number
+from pycore.spec import Process, signal_number
 from pycore.state import ContainerRecord
 
 
@@ -524,11 +524,12 @@ def _run(session: Session, arguments: argparse.Namespace) -> int:
 
 def _run_attached(session: Session, app: Any, arguments: argparse.Namespace) -> int:
     """The program gets the client's own descriptors; its exit status becomes ours; signals are passed on."""
-    stdin = session.stdio[0] if arguments.interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    interactive = next(iter(app.containers.values()))[Process].stdin_open
+    stdin = session.stdio[0] if interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         live = session.engine.run(app, stdio=Stdio(stdin, session.stdio[1], session.stdio[2]), auto_remove=arguments.rm)
     finally:
-        if not arguments.interactive:
+        if not interactive:
             os.close(stdin)
     threading.Thread(target=_pass_signals, args=(session, live.record.id), daemon=True).start()
     status = live.wait()

@@ -45,6 +45,10 @@ class Conflict(PycoreError):
     """Something else holds what is asked for: a name, a port, a run dir, a state."""
 
 
+class ProbeFailed(PycoreError):
+    """A health check had an answer, or none in time, that says the container is not well."""
+
+
 class PluginError(PycoreError):
     """A plugin broke its contract or raised; the message names the plugin, the hook and the container."""
 

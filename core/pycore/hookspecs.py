@@ -8,10 +8,10 @@ they may look at is the spec and :class:`Host`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
@@ -19,6 +19,9 @@ from pycore.errors import Problem
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Section
+
+if TYPE_CHECKING:
+    from pycore.logs import Log
 
 DEFAULT_RUN_DIR = Path("/run/pycore")
 
@@ -52,6 +55,68 @@ class Requirement:
     """What does not work without it."""
     mend: str = ""
     """The line that mends it, ready to be pasted: ``apt-get install libseccomp2``."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container ended, for who decides whether it is started again."""
+
+    status: int | None
+    """Negative for a signal; None where nobody can know."""
+    ran: float
+    """Seconds from its start to its end."""
+    restarts: int
+    """How often it was started again already, since a person or an apply last started it."""
+    quick: int
+    """How many of its last ends in a row came soon after the start: what a growing delay grows with."""
+    stopped: bool
+    """Whether a person asked for the end."""
+    unhealthy: bool = False
+    """Whether it was ended because its health check failed."""
+    boot: bool = False
+    """Whether the host has started anew since, rather than the container having ended by itself."""
+
+
+class Probe(Protocol):
+    """One way to ask a container how it is."""
+
+    def ask(self, inside: Inside, timeout: float) -> str:
+        """What it answered, for people. Raises ProbeFailed with what is wrong, after at most ``timeout`` seconds."""
+        ...
+
+    def explain(self) -> str:
+        """What is asked, for people."""
+        ...
+
+
+class Inside(Protocol):
+    """A running container as a probe sees it."""
+
+    pid: int
+    """Its first process, as the host sees it."""
+    pidfd: int
+
+    def execute(self, command: Sequence[str], timeout: float) -> tuple[int | None, bytes]:
+        """Run a program in the container, and kill it after ``timeout`` seconds; (exit status or None, the end of its
+        output). Raises PycoreError where it cannot be started.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """What is asked of a container, how often, and what follows. Times in seconds."""
+
+    probe: Probe
+    interval: float
+    timeout: float
+    retries: int
+    """Failures in a row that make it unhealthy."""
+    start_period: float
+    """After the start, for so long, failures do not count; the first success ends it."""
+    start_interval: float
+    """The interval during the start period."""
+    on_unhealthy: Literal["none", "restart", "stop"]
 
 
 @dataclass
@@ -144,6 +209,48 @@ class Hooks:
     @hookspec
     def pycore_confine(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations that give powers up, last before the program."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_pause(self, container: Container, host: Host) -> Iterable[Operation]:
+        """Operations that hold a running container still; undone when it goes on."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_log(self, container: Container, host: Host) -> Log | None:
+        """What becomes of the container's output: a hook for drivers of the area ``logging``."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_health(self, container: Container, host: Host) -> HealthCheck | None:
+        """How to tell that a container is well. The first plugin that has an answer decides."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_restart(self, container: Container, end: End) -> float | None:
+        """Seconds until a container that has ended is started again; None leaves it. The first answer decides."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_ended(self, container: Container, host: Host, status: int | None) -> str | None:
+        """Why a container ended, in words, as far as the plugin knows: ``memory limit 64M reached``.
+
+        Called before anything of it is undone. ``status`` is negative for a signal.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_stats(self, container: Container, host: Host, pid: int) -> Mapping[str, float]:
+        """What a running container uses, ``pid`` being its first process: plain numbers under words of the plugin's
+        choice. Seconds and bytes, counters since the container's start where the word ends with ``_total``.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_leftovers(self, host: Host, known: Collection[Operation]) -> Iterable[Operation]:
+        """Things of this pycore on the host that no container has: each as the operation that would have made it, to
+        be undone by ``pycore doctor --repair``. ``known`` are the operations in the journals of all containers.
+        """
         raise NotImplementedError
 
     @hookspec

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 STDOUT, STDERR = 1, 2
 CHUNK = 1 << 16
@@ -28,6 +29,57 @@ class Chunk:
     time: float
     stream: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which part of a log is wanted; times in seconds since 1970."""
+
+    since: float | None = None
+    until: float | None = None
+    tail: int | None = None
+    """The last so many lines of what the other two leave."""
+
+
+class LogSink(Protocol):
+    """Where a running container's output goes. Used by the pump's thread alone."""
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Keep what one read brought. Raises OSError where it cannot be kept (a full disk): it is lost."""
+        ...
+
+    def close(self) -> None:
+        """The output has come to its end."""
+        ...
+
+
+class Log(Protocol):
+    """What becomes of a container's output: the answer of its logging driver."""
+
+    def open(self) -> LogSink | None:
+        """Where the output goes while the container runs; None where it is thrown away."""
+        ...
+
+    def read(self, query: Query) -> Iterator[Chunk]:
+        """What is kept of it, oldest first. Raises PycoreError where nothing is kept, saying why."""
+        ...
+
+    def remove(self) -> None:
+        """Forget it; the container is removed."""
+        ...
+
+
+class NoLog:
+    """Nothing is kept."""
+
+    def open(self) -> LogSink | None:
+        return None
+
+    def read(self, query: Query) -> Iterator[Chunk]:
+        return iter(())
+
+    def remove(self) -> None:
+        pass
 
 
 class LogWriter:

@@ -65,6 +65,14 @@ class Operation:
         Operations inside the container need no undo: the namespaces take it all with them.
         """
 
+    def probe(self, ctx: Context) -> bool | None:
+        """Whether it is in force on the host; None where that cannot be asked. Changes nothing.
+
+        ``pycore doctor`` asks it of the operations that a running container's journal lists, and with ``--repair``
+        does those again that are not.
+        """
+        return None
+
     def explain(self) -> str:
         """One line for ``plan -v``: what is done, in the kernel's words."""
         raise NotImplementedError

@@ -51,7 +51,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Description:
-    """All operations of a container's life, by phase."""
+    """All operations of a container's life, by phase; but those of a pause."""
 
     prepare: tuple[Operation, ...] = ()
     launch: tuple[Operation, ...] = ()
@@ -97,8 +97,9 @@ class Plan:
 
 
 def describe(plugins: Plugins, container: Container, host: Host) -> Description:
-    """Ask the plugins for a container's operations, phase by phase."""
-    return Description(**{phase.value: plugins.describe(phase, container, host) for phase in Phase})
+    """Ask the plugins for a container's operations, phase by phase; those of a pause are asked for when it comes."""
+    phases = (phase for phase in Phase if phase is not Phase.PAUSE)
+    return Description(**{phase.value: plugins.describe(phase, container, host) for phase in phases})
 
 
 def make_plan(

@@ -7,18 +7,21 @@ it by name: then it is an error that says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
 from pycore.errors import PluginError, Problem, PycoreError
-from pycore.hookspecs import GROUP, Driver, Hooks, Host, Requirement
+from pycore.hookspecs import GROUP, Driver, End, HealthCheck, Hooks, Host, Requirement
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Process, Section
 from pycore.steps import Phase
+
+if TYPE_CHECKING:
+    from pycore.logs import Log
 
 T = TypeVar("T")
 
@@ -136,6 +139,54 @@ class Plugins:
                     )
                 operations.append(operation)
         return tuple(sorted(operations, key=lambda operation: (operation.step.order, operation.depth())))
+
+    def log(self, container: Container, host: Host) -> Log:
+        """What becomes of the container's output, as its logging driver says; without one, nothing is kept."""
+        for _, log in self._ask("pycore_log", container, host):
+            return cast("Log", log)
+        from pycore.logs import NoLog
+
+        return NoLog()
+
+    def health(self, container: Container, host: Host) -> HealthCheck | None:
+        """How to tell that a container is well, if anybody knows."""
+        return next((cast(HealthCheck, found) for _, found in self._ask("pycore_health", container, host)), None)
+
+    def restart(self, container: Container, end: End) -> float | None:
+        """Seconds until a container that has ended is started again; None leaves it."""
+        for name, caller in self._callers("pycore_restart"):
+            if self._plays(name, container):
+                where = container.full_name
+                for answer in self._guard(name, "pycore_restart", where, caller, container=container, end=end):
+                    return cast(float, answer)
+        return None
+
+    def ended(self, container: Container, host: Host, status: int | None) -> str:
+        """Why a container ended, in words; empty where nobody knows more than its status says."""
+        reasons: list[str] = []
+        for name, caller in self._callers("pycore_ended"):
+            if self._plays(name, container):
+                arguments = {"container": container, "host": host, "status": status}
+                reasons += self._guard(name, "pycore_ended", container.full_name, caller, **arguments)
+        return "; ".join(reasons)
+
+    def stats(self, container: Container, host: Host, pid: int) -> dict[str, float]:
+        """What a running container uses, merged."""
+        merged: dict[str, float] = {}
+        for name, caller in self._callers("pycore_stats"):
+            if self._plays(name, container):
+                arguments = {"container": container, "host": host, "pid": pid}
+                for found in self._guard(name, "pycore_stats", container.full_name, caller, **arguments):
+                    merged.update(cast(Mapping[str, float], found))
+        return merged
+
+    def leftovers(self, host: Host, known: Collection[Operation]) -> list[Operation]:
+        """Things of this pycore on the host that no container has."""
+        found: list[Operation] = []
+        for name, caller in self._callers("pycore_leftovers"):
+            for operations in self._guard(name, "pycore_leftovers", "this host", caller, host=host, known=known):
+                found += cast(Iterable[Operation], operations)
+        return found
 
     def inspect(self, container: Container, host: Host) -> dict[str, Any]:
         """What plugins tell of a container, merged."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import pydantic
 
@@ -246,6 +246,32 @@ class Process(Section):
         doc="The directory in which the program starts; made if it is missing.",
         change=Change.RESTART,
         flags=("-w", "--workdir"),
+    )
+    depends_on: dict[Name, Literal["started", "healthy", "completed"]] = setting(
+        {},
+        doc="Containers of this app that come first, and what is waited for: that one has `started`, is `healthy`, or "
+        "has ended with status 0 (`completed`). They are stopped in the reverse order.",
+        change=Change.LIVE,
+        example={"db": "healthy"},
+    )
+    goal: Literal["running", "healthy", "exit-0"] = setting(
+        "running",
+        doc="What `apply` waits for: that it runs, that it is healthy, or, for a task, that it ended with status 0.",
+        change=Change.LIVE,
+        example="exit-0",
+    )
+    replicas: Annotated[int, pydantic.Field(ge=1, le=10_000)] | None = setting(
+        None,
+        doc="So many containers of this kind, called NAME-1, NAME-2 and so on; left out there is one, called NAME.",
+        change=Change.NOTHING,
+        example=3,
+    )
+    tty: bool = setting(False, doc="Give the program a terminal.", change=Change.RESTART, flags=("-t", "--tty"))
+    stdin_open: bool = setting(
+        False,
+        doc="Keep its standard input open for `attach`.",
+        change=Change.RESTART,
+        flags=("-i", "--interactive"),
     )
     stop_signal: SignalName = setting("SIGTERM", doc="The signal that asks the program to end.", change=Change.LIVE)
     stop_grace_period: Duration = setting("10s", doc="How long it may take before SIGKILL.", change=Change.LIVE)

@@ -19,7 +19,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,11 +47,24 @@ class ContainerRecord:
     directory: str
     status: Status = "creating"
     pid: int = 0
+    """Its first process; with the status ``created``, one that waits to be started, or 0."""
+    pid_started: int = 0
+    """When that process began, in ticks since the boot (proc_pid_stat(5), field 22): tells it from a later one."""
     created: float = 0.0
     started: float = 0.0
     finished: float = 0.0
     exit_status: int | None = None
     """As Python says it: negative for a signal's number. None while it runs, or when nobody can know."""
+    reason: str = ""
+    """Why it ended, in words, where its status does not say it all."""
+    wanted: Literal["running", "stopped"] = "running"
+    """What a person, or an apply, last asked for; the restart policy works towards it."""
+    restarts: int = 0
+    """How often it was started again by its policy since then."""
+    health: str = ""
+    """``starting``, ``healthy``, ``unhealthy``; empty where nobody asks."""
+    paused: tuple[Record, ...] = ()
+    """Operations of the pause phase: undone when it goes on. Empty where it is not paused."""
     log: bool = True
     """Whether its output is kept; False where it went to a client's own descriptors."""
     auto_remove: bool = False
@@ -66,9 +79,9 @@ class ContainerRecord:
         """``APP/NAME``."""
         return f"{self.app}/{self.name}"
 
-    def operations(self, which: Literal["prepared", "attached"]) -> list[Operation]:
+    def operations(self, which: Literal["prepared", "attached", "paused"]) -> list[Operation]:
         """The journal's operations as values. Raises PycoreError where their plugin is not installed any more."""
-        records = self.prepared if which == "prepared" else self.attached
+        records: tuple[Record, ...] = getattr(self, which)
         try:
             return [from_record(record) for record in records]
         except (ImportError, AttributeError, TypeError) as error:
@@ -88,6 +101,8 @@ class AppRecord:
     file: str = ""
     generations: Mapping[str, int] = field(default_factory=dict[str, int])
     """Container name to how often it was made: it goes into the id."""
+    stopped: Sequence[str] = ()
+    """Containers that a person stopped: they stay so when the host starts anew."""
     version: int = VERSION
 
 
@@ -209,7 +224,7 @@ class State:
 
 
 def _container(fields: dict[str, Any]) -> ContainerRecord:
-    for key in ("prepared", "attached"):
+    for key in ("prepared", "attached", "paused"):
         fields[key] = tuple(fields[key])
     return ContainerRecord(**fields)
 

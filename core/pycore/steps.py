@@ -1,4 +1,4 @@
-"""A container's life, to be read in a minute: five phases, and the steps inside each, in order.
+"""A container's life, to be read in a minute: six phases, and the steps inside each, in order.
 
 The order of operations comes from here and from nowhere else: not from the order in which plugins are
 installed or registered. What matters for security (when the root changes, when powers are dropped, when
@@ -23,6 +23,8 @@ class Phase(Enum):
     """Inside the new namespaces, still with all powers: the view of the system is built."""
     CONFINE = "confine"
     """Inside, last before the program: powers are given up."""
+    PAUSE = "pause"
+    """On the host, the program runs; lasts until it is unpaused."""
 
 
 class Step(Enum):
@@ -55,6 +57,8 @@ class Step(Enum):
     CAPABILITY = (Phase.CONFINE, "the capabilities that are left")
     NO_NEW_PRIVS = (Phase.CONFINE, "no program gives more powers from here on")
     FILTER = (Phase.CONFINE, "system-call filter: nothing but exec comes after it")
+    # pause
+    FREEZE = (Phase.PAUSE, "none of its processes is given processor time")
 
     def __init__(self, phase: Phase, doc: str) -> None:
         self.phase = phase
