@@ -67,8 +67,8 @@ class End:
     """Seconds from its start to its end."""
     restarts: int
     """How often it was started again already, since a person or an apply last started it."""
-    quick: int
-    """How many of its last ends in a row came soon after the start: what a growing delay grows with."""
+    delay: float
+    """Seconds that its last start was delayed by; 0 where that was no restart. What a growing delay grows from."""
     stopped: bool
     """Whether a person asked for the end."""
     unhealthy: bool = False
