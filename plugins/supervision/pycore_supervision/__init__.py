@@ -1,0 +1,1 @@
+"""Restart policies, health checks and the container's init."""
