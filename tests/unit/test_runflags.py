@@ -6,7 +6,7 @@ import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
-from pycore.cli import _Parser
+from pycore.cli.parser import Parser
 from pycore.errors import UsageError
 from pycore.plugins import Plugins, load_plugins
 from pycore.runflags import add_arguments, spec, to_toml
@@ -19,7 +19,7 @@ def plugins() -> Plugins:
 
 
 def source(plugins: Plugins, *words: str, environment: dict[str, str] | None = None) -> dict:
-    parser = _Parser(prog="pycore run")
+    parser = Parser(prog="pycore run")
     add_arguments(parser, plugins)
     return tomli.loads(spec(parser.parse_args(words), plugins, environment or {}))
 

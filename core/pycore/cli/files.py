@@ -1,0 +1,61 @@
+"""Verbs that take a file: check, plan, apply, down."""
+
+from __future__ import annotations
+
+import argparse
+
+from pycore.cli.parser import Verb
+from pycore.cli.plans import count, plan_json, plan_text, timings_text, unchanged_text
+from pycore.cli.session import Session
+from pycore.engine import Engine
+from pycore.execute import Timing
+
+
+def verbs(verb: Verb, engine: Engine) -> None:
+    """Add them."""
+    verb("check", _check, "say every problem of a spec").add_argument("file")
+    plan = verb("plan", _plan, "say what an apply would do, and why; change nothing")
+    plan.add_argument("file")
+    plan.add_argument("-v", "--verbose", action="store_true", help="every operation, in words")
+    apply = verb("apply", _apply, "bring an app into the state that its spec describes")
+    apply.add_argument("file")
+    apply.add_argument("--time", action="store_true", help="say what each operation took")
+    verb("down", _down, "stop and remove an app").add_argument("app", metavar="FILE|APP")
+
+
+def _check(session: Session, arguments: argparse.Namespace) -> int:
+    app = session.engine.load(session.path(arguments.file), session.environment)
+    names = list(app.containers)
+    session.show({"app": app.name, "containers": names}, lambda: f"{app.name}: {count(names)}, no problems\n")
+    return 0
+
+
+def _plan(session: Session, arguments: argparse.Namespace) -> int:
+    plan = session.engine.plan(session.engine.load(session.path(arguments.file), session.environment))
+    session.show(plan_json(plan), lambda: plan_text(plan, arguments.verbose))
+    return 0
+
+
+def _apply(session: Session, arguments: argparse.Namespace) -> int:
+    app = session.engine.load(session.path(arguments.file), session.environment)
+    timings: list[Timing] | None = [] if arguments.time else None
+
+    def progress(container: str, word: str) -> None:
+        if not session.json:
+            session.out(f"{container} {word}\n")
+
+    plan = session.engine.apply(app, progress=progress, timings=timings)
+    shown = plan_json(plan)
+    if timings is not None:
+        shown["timings"] = [vars(timing) for timing in timings]
+    session.show(shown, lambda: unchanged_text(plan) + ("" if timings is None else timings_text(timings)))
+    return 0
+
+
+def _down(session: Session, arguments: argparse.Namespace) -> int:
+    word: str = arguments.app
+    path = session.path(word)
+    name = session.engine.load(path, session.environment).name if path.is_file() or "/" in word else word
+    removed = session.engine.down(name)
+    session.show({"app": name, "removed": removed}, lambda: "".join(f"{each} removed\n" for each in removed))
+    return 0

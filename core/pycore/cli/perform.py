@@ -1,0 +1,72 @@
+"""A command line, done: in the supervisor for a client, or in the client's own process."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from pycore.cli import containers, files, host, logs, run
+from pycore.cli.parser import Ended, Family, make_parser
+from pycore.cli.session import Session, report
+from pycore.engine import Engine
+from pycore.errors import PycoreError
+
+FAMILIES: tuple[Family, ...] = (files.verbs, run.verbs, containers.verbs, logs.verbs, host.verbs)
+"""In the order in which ``pycore --help`` lists their verbs."""
+
+
+def perform(session: Session, words: Sequence[str]) -> int:
+    """Do what a command line says; the exit status. Errors are written to the session."""
+    failure_status = None
+    try:
+        arguments = _parser(session.engine).parse_args(list(words))
+        session.json = arguments.json
+        failure_status = 125 if arguments.verb == "run" else None
+        status: int = arguments.act(session, arguments)
+        return status
+    except Ended as ended:
+        session.out(ended.text)
+        return ended.status
+    except PycoreError as error:
+        report(session, error)
+        return failure_status if failure_status and error.exit_status == 1 else error.exit_status
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        report(session, PycoreError(f"{where}{error.strerror or error}"))
+        return failure_status or 1
+    except Exception as error:  # a defect of ours: the user gets a sentence, whoever mends it the traceback
+        traceback.print_exc()
+        report(session, PycoreError(f"a defect of pycore: {type(error).__name__}: {error}", hint=_WHERE_TRACES_GO))
+        return failure_status or 1
+
+
+_WHERE_TRACES_GO = "please report it, with RUN_DIR/supervisor.log or what stands above"
+
+
+def main_local(words: Sequence[str], run_dir: str, data_dir: str) -> int:
+    """Perform a verb in this process."""
+    try:
+        engine = Engine(run_dir, data_dir)
+    except PycoreError as error:
+        sys.stderr.write(f"pycore: {error.message}\n")
+        return error.exit_status
+    session = Session(engine, Path.cwd(), os.environ, (0, 1, 2))
+    try:
+        return perform(session, words or ["--help"])
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        engine.close()
+
+
+@functools.lru_cache(maxsize=1)
+def _parser(engine: Engine) -> argparse.ArgumentParser:
+    """The parser for the flags of an engine's plugins; made once in the life of a supervisor."""
+    return make_parser(engine, FAMILIES)

@@ -1,0 +1,77 @@
+"""Plans and timings for people, and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pycore.execute import Timing
+from pycore.ops import Operation, to_record
+from pycore.plan import Action, Kind, Plan
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "app": plan.app.name,
+        "actions": [
+            {
+                "action": action.kind.value,
+                "container": action.container,
+                "reasons": [{"what": reason.what, "old": reason.old, "new": reason.new} for reason in action.reasons],
+                "undo": [operation_json(operation) for operation in action.undo],
+                "do": [operation_json(operation) for operation in action.do],
+            }
+            for action in plan.actions
+        ],
+        "unchanged": list(plan.unchanged),
+    }
+
+
+def operation_json(operation: Operation) -> dict[str, Any]:
+    words = {"phase": operation.step.phase.value, "step": operation.step.name.lower(), "words": operation.explain()}
+    fields = {
+        key: f"{len(getattr(operation, key))} bytes" if isinstance(value, dict) else value
+        for key, value in to_record(operation).items()
+    }
+    return words | {"operation": fields}
+
+
+def plan_text(plan: Plan, verbose: bool) -> str:
+    lines: list[str] = []
+    for action in plan.actions:
+        lines.append(f"{_SIGNS[action.kind]} {action.kind.value} {action.container}")
+        lines += [f"    because {reason.words()}" for reason in action.reasons]
+        if verbose:
+            lines += _operations_text(action)
+    return "".join(f"{line}\n" for line in lines) + unchanged_text(plan)
+
+
+_SIGNS = {
+    Kind.CREATE: "+",
+    Kind.START: "+",
+    Kind.UPDATE: "~",
+    Kind.RESTART: "~",
+    Kind.RECREATE: "±",
+    Kind.REMOVE: "-",
+}
+
+
+def _operations_text(action: Action) -> Iterator[str]:
+    for operation in action.undo:
+        yield f"    {operation.step.phase.value:8} - undo {operation.explain()}"
+    for operation in action.do:
+        yield f"    {operation.step.phase.value:8} + {operation.explain()}"
+
+
+def unchanged_text(plan: Plan) -> str:
+    if not plan.unchanged:
+        return ""
+    return f"{count(plan.unchanged)} unchanged\n" if plan.actions else "nothing to do\n"
+
+
+def count(names: Sequence[str]) -> str:
+    return f"{len(names)} container{'' if len(names) == 1 else 's'}"
+
+
+def timings_text(timings: Sequence[Timing]) -> str:
+    return "".join(f"{each.seconds * 1000:9.3f} ms  {each.container}  {each.step:12} {each.what}\n" for each in timings)
