@@ -12,8 +12,10 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import socket
 import stat
+import time
 from collections.abc import Generator, Mapping, Sequence
 
 from pycore.linux import libc
@@ -44,22 +46,58 @@ class Kernel(Look):
         finally:
             os.close(fd)
 
+    def wait_for(self, path: str, line: str, seconds: float) -> None:
+        """Wait until a control file that tells of its changes (cgroup.events) has a line. Raises OSError: ETIMEDOUT."""
+        deadline = time.monotonic() + seconds
+        with open(path, "rb", buffering=0) as file:
+            changes = select.poll()
+            changes.register(file, select.POLLPRI)
+            while line.encode() not in os.pread(file.fileno(), 4096, 0).splitlines():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise OSError(errno.ETIMEDOUT, f"{line!r} does not come", path)
+                changes.poll(left * 1000)
+
     def create(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Make a file that must not be there yet. Raises FileExistsError."""
+        """Make a file that must not be there yet, with its content at once. Raises FileExistsError."""
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            fd = os.open(os.path.dirname(path), os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+            self._create(path, data, mode)  # a file system without files that have no name
+            return
+        with open(fd, "wb", buffering=0) as file:
+            file.write(data)
+            # A descriptor of a directory, whichever, is what makes Python call linkat(2), and so follow the link.
+            try:
+                os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+
+    @staticmethod
+    def _create(path: str, data: bytes, mode: int) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(fd, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        with open(fd, "wb", buffering=0) as file:
+            file.write(data)
 
     def replace(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Put a file in place whole: a reader sees the old content or the new, never a part."""
-        temporary = f"{path}.{os.getpid()}.new"
-        self.unlink(temporary)
-        try:
-            self.create(temporary, content, mode)
-            os.rename(temporary, path)
-        except BaseException:
+        """Put a file in place whole: a reader sees the old content or the new, never a part.
+
+        The temporary name is always the same, so what a killed process leaves of it goes with the next; a lock on
+        the directory keeps two from using it at once.
+        """
+        temporary = f"{path}.new"
+        data = content.encode() if isinstance(content, str) else content
+        with self.locked(os.path.dirname(path)):
             self.unlink(temporary)
-            raise
+            try:
+                self._create(temporary, data, mode)
+                os.rename(temporary, path)
+            except BaseException:
+                self.unlink(temporary)
+                raise
 
     def unlink(self, path: str) -> None:
         """Remove a file; one that is not there is fine."""
@@ -359,3 +397,12 @@ class Kernel(Look):
         from pycore.linux import nftables
 
         return nftables.has_table(table)
+
+    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
+        """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
+
+        With ``key`` only that one. What is not there has no elements. Raises OSError: ENOSYS without libnftables.
+        """
+        from pycore.linux import nftables
+
+        return nftables.elements(table, name, key)

@@ -94,6 +94,13 @@ class Look:
         """Names of the network devices of this network namespace."""
         return self.listdir("/sys/class/net")
 
+    def link_master(self, name: str) -> str:
+        """The bridge that a network device of this namespace is a port of; an empty string where it is none."""
+        try:
+            return os.path.basename(os.readlink(f"/sys/class/net/{name}/master"))
+        except OSError:
+            return ""
+
     def routes(self) -> list[tuple[int, int]]:
         """(network, mask) of the host's IPv4 routes as integers, the default route left out (proc_net(5))."""
         found: list[tuple[int, int]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import threading
 from ctypes import c_char_p, c_int, c_uint, c_void_p
 from functools import cache
@@ -39,6 +40,30 @@ def listing(what: str) -> str:
 def has_table(name: str) -> bool:
     """Whether there is a table, given with its family: ``inet pycore``. Raises OSError as :func:`run` does."""
     return f"table {name}" in listing("tables").splitlines()
+
+
+def elements(table: str, name: str, key: str = "") -> dict[str, str]:
+    """The elements of a set or a map, key to value, comments left out; with ``key`` that one alone.
+
+    Nothing where there is no such element, set or table. Raises OSError as :func:`run` does for anything else.
+    """
+    if key:
+        questions = (f"get element {table} {name} {{ {key} }}",)
+    else:
+        questions = (f"list set {table} {name}", f"list map {table} {name}")
+    for question in questions:
+        try:
+            return _elements(_run(question))
+        except FileNotFoundError:
+            continue
+    return {}
+
+
+def _elements(listing: str) -> dict[str, str]:
+    """What stands between ``elements = {`` and its brace, where neither a comma nor a brace is within an element."""
+    _, found, rest = re.sub(r' comment "[^"]*"', "", listing).partition("elements = {")
+    pairs = (each.strip().partition(" : ") for each in rest.partition("}")[0].split(",")) if found else ()
+    return {key: value for key, _, value in pairs}
 
 
 def available() -> bool:

@@ -39,6 +39,8 @@ _CONTROL_FILES = {
     "memory.swap.max": "max",
     "memory.oom.group": "0",
     "memory.current": "0",
+    "memory.stat": "inactive_file 0\n",
+    "memory.events": "oom 0\noom_kill 0\n",
     "cpu.max": "max 100000",
     "cpu.weight": "100",
     "cpu.stat": "usage_usec 0\n",
@@ -48,6 +50,22 @@ _CONTROL_FILES = {
     "io.weight": "default 100",
     "pids.max": "max",
     "pids.current": "0",
+    "pids.events": "max 0\n",
+}
+
+_V1_FILES: Mapping[str, Mapping[str, str]] = {
+    kind: {"cgroup.procs": "", "tasks": "", **files}
+    for kind, files in {
+        "cpu": {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1", "cpu.shares": "1024"},
+        "memory": {
+            "memory.limit_in_bytes": "9223372036854771712",
+            "memory.usage_in_bytes": "0",
+            "memory.stat": "total_inactive_file 0\n",
+            "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+        },
+        "pids": {"pids.max": "max", "pids.current": "0", "pids.events": "max 0\n"},
+        "freezer": {"freezer.state": "THAWED"},
+    }.items()
 }
 
 _FILES: Mapping[str, str] = {
@@ -68,7 +86,6 @@ _FILES: Mapping[str, str] = {
     "/proc/sys/kernel/hostname": "fake\n",
     "/proc/sys/net/ipv4/ip_forward": "0\n",
     "/proc/sys/user/max_user_namespaces": "15000\n",
-    **{f"{CGROUPS}/{name}": text for name, text in _CONTROL_FILES.items()},
 }
 _DIRECTORIES = (
     "/bin", "/home", "/proc/sys/net/ipv4/conf", "/root", "/run", "/sys/class/net", "/sys/firmware", "/tmp", "/usr/bin",
@@ -139,9 +156,11 @@ class FakeKernel(Kernel):
     """The kernel of a host that exists only here: root on an ext4 file system, cgroup v2, no network but ``lo``.
 
     ``files`` are added to it, or taken away where the text is None; a path that ends in a slash is a directory.
+    With ``legacy`` its control groups are v1: a hierarchy each for cpu, memory, pids and the freezer.
     """
 
-    def __init__(self, files: Mapping[str, str | None] | None = None) -> None:
+    def __init__(self, files: Mapping[str, str | None] | None = None, *, legacy: bool = False) -> None:
+        self.legacy = legacy
         self.files = Files()
         self.network = Links()
         self.nftables = Nft()
@@ -159,8 +178,14 @@ class FakeKernel(Kernel):
         """The kernel as the host sees it, for one that a process sees."""
         for path in _DIRECTORIES:
             self.files.make_directories(path)
-        for path, text in {**_FILES, **(files or {})}.items():
+        for path, text in {**_FILES, **self._hierarchies(), **(files or {})}.items():
             self.add_file(path, text)
+
+    def _hierarchies(self) -> dict[str, str]:
+        """The files of the root of each hierarchy."""
+        if not self.legacy:
+            return {f"{CGROUPS}/{name}": text for name, text in _CONTROL_FILES.items()}
+        return {f"{CGROUPS}/{kind}/{name}": text for kind, files in _V1_FILES.items() for name, text in files.items()}
 
     def add_file(self, path: str, text: str | None) -> None:
         """Put a file on the host (or a directory, with a slash at its end), or with None take it away."""
@@ -278,7 +303,9 @@ class FakeKernel(Kernel):
         return node.content.decode() if node and node.kind == "link" else ""
 
     def mounts(self) -> list[tuple[str, str]]:
-        return [*_MOUNTS, *((mount.target, mount.fstype) for mount in self.mounted)]
+        mounts = [mount for mount in _MOUNTS if not (self.legacy and mount[0] == CGROUPS)]
+        mounts += [(f"{CGROUPS}/{kind}", "cgroup") for kind in _V1_FILES if self.legacy]
+        return [*mounts, *((mount.target, mount.fstype) for mount in self.mounted)]
 
     def filesystem(self, path: str) -> str:
         place = self.real(path)
@@ -293,6 +320,11 @@ class FakeKernel(Kernel):
 
     def links(self) -> list[str]:
         return sorted(self.network.namespaces[HOST].links)
+
+    def link_master(self, name: str) -> str:
+        host = self.network.namespaces[HOST].links
+        master = host[name].master if name in host else 0
+        return next((link.name for link in host.values() if master and link.index == master), "")
 
     def routes(self) -> list[tuple[int, int]]:
         return list(self.host_routes)
@@ -309,14 +341,21 @@ class FakeKernel(Kernel):
     def mkdir(self, path: str, mode: int = 0o755) -> None:
         for made in self.files.make_directories(path, mode):
             if made.startswith(f"{CGROUPS}/"):
-                for name, text in _CONTROL_FILES.items():
+                for name, text in self._control_files(made).items():
                     self.files.add(f"{made}/{name}", Node("file", text.encode()))
+
+    def _control_files(self, cgroup: str) -> Mapping[str, str]:
+        """What the kernel puts into a new control group."""
+        return _V1_FILES[posixpath.basename(self._hierarchy(cgroup))] if self.legacy else _CONTROL_FILES
 
     @_act
     def write(self, path: str, text: str) -> None:
         head, _, name = path.rpartition("/")
-        if name == "cgroup.procs":
-            self._join(path, int(text) or self.me.pid)
+        if name == "cgroup.procs" or (name == "tasks" and self.legacy):
+            self._join(f"{head}/cgroup.procs", int(text) or self.me.pid)
+        elif name == "cgroup.freeze":
+            self.files.write(path, text.encode())
+            self.files.write(f"{head}/cgroup.events", f"populated 1\nfrozen {text}\n".encode())
         elif name == "cgroup.subtree_control":
             self._turn_controllers(path, text.split())
         elif head.startswith("/proc/sys/net/ipv4/conf/") and name in _LINK_FILES:
@@ -325,15 +364,28 @@ class FakeKernel(Kernel):
         else:
             self.files.write(path, text.encode())
 
+    def wait_for(self, path: str, line: str, seconds: float) -> None:
+        if line not in self.read(path).splitlines():
+            raise fail(errno.ETIMEDOUT, path)
+
     def _join(self, path: str, pid: int) -> None:
-        """Processes are in a control group of the host, whoever moves them."""
+        """Processes are in one control group of each hierarchy of the host, whoever moves them."""
         files = self.host.files
         files.get(path)
+        if pid not in self.processes and pid != 1:
+            raise fail(errno.ESRCH, path)
+        root = self._hierarchy(path)
         for other, node in list(files.nodes.items()):
-            if other.startswith(CGROUPS) and other.endswith("/cgroup.procs"):
+            if other.startswith(f"{root}/") and other.endswith("/cgroup.procs"):
                 left = [each for each in node.content.decode().split() if each != str(pid)]
                 left += [str(pid)] if other == files.real(path) else []
                 files.nodes[other] = Node("file", "".join(f"{each}\n" for each in left).encode())
+
+    def _hierarchy(self, path: str) -> str:
+        """The root of the hierarchy that a control group or one of its files is in."""
+        if not self.legacy:
+            return CGROUPS
+        return "/".join(path.split("/")[: CGROUPS.count("/") + 2])
 
     def _turn_controllers(self, path: str, words: Sequence[str]) -> None:
         """cgroup.subtree_control takes ``+memory -cpu`` and shows what is on (cgroups(7))."""
@@ -566,6 +618,10 @@ class FakeKernel(Kernel):
     @_act
     def nft(self, commands: str) -> None:
         self.nftables.run(commands)
+
+    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
+        found = self.nftables.tables.get(table, {}).get(name, {})
+        return {each: value for each, value in found.items() if key in ("", each)}
 
     def nft_has(self, table: str) -> bool:
         return table in self.nftables.tables

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from weakref import WeakKeyDictionary
 
 import pydantic
-from pycore.errors import Problem
+from pycore.errors import Problem, PycoreError
 from pycore.hookspecs import Host, Requirement, hookimpl
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Change, Container, Section, Size, parse_size, setting
 
+from pycore_isolation import usage
 from pycore_isolation.ops.cgroups import Cgroup, CgroupNamespace, JoinCgroup, Limit
+from pycore_isolation.ops.freeze import Freeze, FreezeApart
 
 CONTROLLERS = ("cpu", "memory", "pids")
 """Those that limits can be set on, live, so every container is in all three. The other v1 hierarchies would each
@@ -80,6 +82,10 @@ class Unified:
     counts_swap: bool = True
     """Whether swap can be limited; a matter of the kernel's configuration."""
 
+    def directories(self, parent: str, name: str) -> dict[str, str]:
+        """Each controller's directory of a container: one for all."""
+        return dict.fromkeys(CONTROLLERS, f"{self.root}/{parent}/{name}")
+
     def cgroups(self, parent: str, name: str) -> Iterator[Cgroup]:
         """The one directory, with every controller turned on."""
         yield Cgroup(self.root, parent, name, CONTROLLERS)
@@ -109,6 +115,10 @@ class Legacy:
     counts_swap: bool
     """Whether memory and swap together can be limited."""
 
+    def directories(self, parent: str, name: str) -> dict[str, str]:
+        """Each controller's directory of a container."""
+        return {controller: f"{root}/{parent}/{name}" for controller, root in self.roots}
+
     def cgroups(self, parent: str, name: str) -> Iterator[Cgroup]:
         """A directory in each hierarchy; several controllers can be in one."""
         for root in dict.fromkeys(root for _, root in self.roots):
@@ -116,7 +126,7 @@ class Legacy:
 
     def limits(self, parent: str, name: str, wanted: Resources) -> Iterator[Limit]:
         """The limits by Documentation/admin-guide/cgroup-v1."""
-        paths = {controller: f"{root}/{parent}/{name}" for controller, root in self.roots}
+        paths = self.directories(parent, name)
         if "cpu" in paths and wanted.cpus is not None:
             period = ("cpu.cfs_period_us", str(PERIOD), str(PERIOD))
             yield Limit(paths["cpu"], (period, ("cpu.cfs_quota_us", str(quota(wanted.cpus)), "-1")))
@@ -247,6 +257,105 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
     if found := hierarchy(host.look):
         yield JoinCgroup(tuple(f"{path}/{found.members}" for path in _paths(found, container, host)))
     yield CgroupNamespace()
+
+
+@hookimpl
+def pycore_pause(container: Container, host: Host) -> Iterator[Operation]:
+    """Freeze all its processes. Raises PycoreError where this host cannot."""
+    found = hierarchy(host.look)
+    if isinstance(found, Unified):
+        yield Freeze(f"{found.root}/{host.instance}/{container.id}")
+        return
+    freezer = _freezer(host.look)
+    if found is None or freezer is None:
+        raise PycoreError(
+            f"{container.full_name} cannot be paused: this host has no writable cgroup to freeze it in",
+            hint="`pycore doctor` says how to mend it",
+        )
+    root, unified = freezer
+    members = f"{next(iter(found.directories(host.instance, container.id).values()))}/cgroup.procs"
+    back = f"{root}{_own_cgroup(host.look, '' if unified else 'freezer')}".rstrip("/")
+    yield FreezeApart(root, host.instance, container.id, members, back, unified)
+
+
+def _freezer(look: Look) -> tuple[str, bool] | None:
+    """Where a v1 or hybrid host can freeze processes, and whether it is a v2 hierarchy."""
+    mounts = [(point, fstype) for point, fstype in look.mounts() if look.is_writable(point)]
+    for point, fstype in mounts:
+        if fstype == "cgroup" and "freezer" in point.rpartition("/")[2].split(","):
+            return point, False
+    return next(((point, True) for point, fstype in mounts if fstype == "cgroup2"), None)
+
+
+def _own_cgroup(look: Look, controller: str) -> str:
+    """The cgroup that this process is in, and so was every container's first; v2's where no controller is named."""
+    try:
+        lines = look.read("/proc/self/cgroup").splitlines()
+    except OSError:
+        return ""
+    rows = [line.split(":", 2) for line in lines if line.count(":") >= 2]
+    return next((path for _, names, path in rows if controller in names.split(",")), "")
+
+
+@hookimpl
+def pycore_stats(container: Container, host: Host) -> Mapping[str, float]:
+    """Processor time, memory, processes, and blocks moved where the host counts them for us."""
+    files = _files(container, host)
+    return usage.usage(host.look, files) if files else {}
+
+
+@hookimpl
+def pycore_ended(container: Container, host: Host, status: int | None) -> str | None:
+    """Whether it ran into one of its limits, where it did not end well."""
+    files = _files(container, host)
+    if files is None:
+        return None
+    news, wanted = usage.news(host.look, files), container[Resources]
+    if news.killed and status in _KILLED:
+        return f"memory limit {wanted.memory} reached" if wanted.memory else "the host ran out of memory"
+    if news.forks and status != 0 and wanted.pids:
+        return f"the limit of {wanted.pids} processes was reached"
+    return None
+
+
+_KILLED = (-9, 137, None)
+"""By SIGKILL, itself or as a shell says it of its child, or nobody knows how."""
+
+
+def _files(container: Container, host: Host) -> usage.Files | None:
+    found = hierarchy(host.look)
+    if found is None:
+        return None
+    return usage.Files(found.directories(host.instance, container.id), isinstance(found, Unified))
+
+
+@hookimpl
+def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
+    """Cgroups of this pycore that belong to no container."""
+    found, mine = hierarchy(host.look), {operation.path for operation in known if isinstance(operation, _MADE)}
+    for root in _roots(found):
+        for name in _below(host.look, f"{root}/{host.instance}"):
+            if f"{root}/{host.instance}/{name}" not in mine:
+                yield Cgroup(root, host.instance, name)
+    if isinstance(found, Legacy) and (freezer := _freezer(host.look)):
+        root, unified = freezer
+        for name in _below(host.look, f"{root}/{host.instance}"):
+            lost = FreezeApart(root, host.instance, name, f"{root}/{host.instance}/{name}/cgroup.procs", root, unified)
+            if lost.path not in mine:
+                yield lost
+
+
+_MADE = (Cgroup, FreezeApart)
+
+
+def _roots(found: Unified | Legacy | None) -> Iterable[str]:
+    if isinstance(found, Unified):
+        return (found.root,)
+    return dict.fromkeys(root for _, root in found.roots) if found else ()
+
+
+def _below(look: Look, path: str) -> Iterator[str]:
+    return (name for name in look.listdir(path) if look.is_dir(f"{path}/{name}"))
 
 
 @hookimpl

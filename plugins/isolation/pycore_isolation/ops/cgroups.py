@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pycore.steps import Step
 _BUSY = (errno.EBUSY, errno.ENOTEMPTY)
 _PATIENCE = 2.0
 """Seconds that killed processes may take to leave a cgroup."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Cgroup(Operation):
             if error.errno not in _BUSY:
                 raise
 
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.is_dir(self.path)
+
     def explain(self) -> str:
         turned_on = f" with {', '.join(self.controllers)}" if self.controllers else ""
         return f"make cgroup {self.path}{turned_on}"
@@ -108,6 +113,19 @@ class Limit(Operation):
         for name, _, unlimited in reversed(self.values):
             with contextlib.suppress(FileNotFoundError):
                 ctx.kernel.write(f"{self.path}/{name}", unlimited)
+
+    def probe(self, ctx: Context) -> bool | None:
+        return all(self._is_set(ctx, name, value) for name, value, _ in self.values)
+
+    def _is_set(self, ctx: Context, name: str, value: str) -> bool:
+        """As the kernel tells it: it rounds memory down to pages, and weights it may put otherwise."""
+        try:
+            now = ctx.kernel.read(f"{self.path}/{name}").strip()
+        except FileNotFoundError:
+            return False
+        if value.isdigit() and now.isdigit():
+            return int(value) - _PAGE < int(now) <= int(value) if name.startswith("memory.") else int(now) == int(value)
+        return now == value
 
     def explain(self) -> str:
         return f"limit {self.path}: {', '.join(f'{name} = {value}' for name, value, _ in self.values)}"

@@ -41,6 +41,9 @@ class KeepFilter(Operation):
             ctx.kernel.mkdir(os.path.dirname(self.path), 0o700)
             ctx.kernel.replace(self.path, _digest(self.program) + self.program)
 
+    def probe(self, ctx: Context) -> bool | None:
+        return read_kept(ctx.kernel, self.path) == self.program
+
     def explain(self) -> str:
         return f"keep the compiled system-call filter as {self.path}"
 
