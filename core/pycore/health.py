@@ -58,14 +58,14 @@ class Health:
         self._started = now - age
         self._asked = 0
 
-    def feed(self, result: Result, now: float) -> bool:
-        """Take a result in. Returns whether the word has changed."""
+    def feed(self, result: Result, asked: float) -> bool:
+        """Take in what came of asking at that time. Returns whether the word has changed."""
         before = self.word
         self.results.append(result)
         self._asked += 1
         if result.ok:
             self.word, self.failures = "healthy", 0
-        elif self.word != "starting" or not self._forgiven(now - result.seconds):
+        elif self.word != "starting" or not self._forgiven(asked):
             self.failures += 1
             if self.failures >= self.check.retries:
                 self.word = "unhealthy"
@@ -182,11 +182,12 @@ class HealthWatch:
             self._asking, self._later = True, None
             check, pauses = self.health.check, self._pauses
         changed: Result | None = None
+        asked = self._watch.clock()
         try:
             result = ask(check, self._inside)
             with self._lock:
                 counts = not self._stopped and check is self.health.check and pauses == self._pauses
-                if counts and self.health.feed(result, self._watch.clock()):
+                if counts and self.health.feed(result, asked):
                     changed = result
                 word = self.health.word
             if changed:

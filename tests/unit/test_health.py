@@ -39,8 +39,8 @@ def check(probe: Asked | None = None, **settings: float) -> HealthCheck:
     return HealthCheck(probe or Asked(), **values, on_unhealthy="none")  # type: ignore[arg-type]
 
 
-def result(ok: bool, seconds: float = 0.0) -> Result:
-    return Result(0, ok, "", seconds)
+def result(ok: bool) -> Result:
+    return Result(0, ok, "", 0)
 
 
 class TestHealth:
@@ -69,12 +69,6 @@ class TestHealth:
         assert not health.feed(result(False), 59)
         assert (health.word, health.failures) == ("starting", 0)
         assert health.feed(result(False), 60)
-
-    def test_what_counts_is_when_it_was_asked(self) -> None:
-        """A question that hangs for its whole timeout was asked in the start period all the same."""
-        health = Health(check(start_period=60, retries=1), 0)
-        assert not health.feed(result(False, seconds=30), 85)
-        assert health.word == "starting"
 
     def test_first_success_ends_the_start_period(self) -> None:
         health = Health(check(start_period=60, retries=1), 0)
@@ -212,6 +206,23 @@ def test_change_is_heard_with_what_made_it(scene: Scene) -> None:
     scene.run(25)
     watched.stop()
     assert scene.words == [("healthy", "fine"), ("unhealthy", "http status 500"), ("healthy", "fine again")]
+
+
+def test_what_counts_is_when_it_was_asked(scene: Scene) -> None:
+    """A question that hangs for its whole timeout was asked soon after the start all the same."""
+
+    class Hanging(Asked):
+        def ask(self, inside: Inside, timeout: float) -> str:
+            scene.clock.now += timeout
+            raise ProbeFailed("no answer")
+
+    scene.probe = Hanging()
+    watched = scene.begin(interval=10, start_period=60, retries=1)
+    scene.run(80)
+    assert scene.words == []
+    scene.run(120)
+    watched.stop()
+    assert scene.words == [("unhealthy", "no answer")]
 
 
 def test_state_goes_on_after_a_take_over(scene: Scene) -> None:
