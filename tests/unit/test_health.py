@@ -218,7 +218,7 @@ def test_what_counts_is_when_it_was_asked(scene: Scene) -> None:
 
     scene.probe = Hanging()
     watched = scene.begin(interval=10, start_period=60, retries=1)
-    scene.run(80)
+    scene.run(65)
     assert scene.words == []
     scene.run(120)
     watched.stop()
