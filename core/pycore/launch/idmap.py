@@ -22,6 +22,13 @@ class MapIds(Operation):
         for name in ("uid_map", "gid_map"):
             ctx.kernel.write(f"/proc/{ctx.pid}/{name}", f"0 {self.first} {self.count}\n")
 
+    def probe(self, ctx: Context) -> bool | None:
+        try:
+            maps = [ctx.kernel.read(f"/proc/{ctx.pid}/{name}").split() for name in ("uid_map", "gid_map")]
+        except OSError:
+            return False
+        return all(found == ["0", str(self.first), str(self.count)] for found in maps)
+
     def explain(self) -> str:
         return f"map user and group ids 0-{self.count - 1} to {self.first}-{self.first + self.count - 1}"
 

@@ -237,9 +237,9 @@ class Kernel(Look):
             self._make(place, directory or number < len(parts))
         return libc.open_inside(target)
 
-    def enter_directory(self, path: str) -> None:
-        """Make a path below the current root the working directory; what is missing of it is made."""
-        place = self.make_place(path)
+    def enter_directory(self, path: str, make: bool = True) -> None:
+        """Make a path below the current root the working directory; what is missing of it is made, if asked for."""
+        place = self.make_place(path) if make else libc.open_inside(path)
         try:
             os.fchdir(place)
         finally:
@@ -314,6 +314,13 @@ class Kernel(Look):
     def unshare(self, flags: int) -> None:
         """Leave namespaces for new ones (unshare(2), CLONE_NEW*)."""
         libc.unshare(flags)
+
+    def join_namespaces(self, pidfd: int, flags: int) -> None:
+        """Join these namespaces (CLONE_NEW*) of another process (setns(2)), as their root in a user namespace."""
+        libc.setns(pidfd, flags)
+        if flags & libc.CLONE_NEWUSER:
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
 
     def set_hostname(self, name: str) -> None:
         """Set the host name of the UTS namespace."""
@@ -391,18 +398,3 @@ class Kernel(Look):
         from pycore.linux import nftables
 
         nftables.run(commands)
-
-    def nft_has(self, table: str) -> bool:
-        """Whether there is a table, given as ``inet pycore``."""
-        from pycore.linux import nftables
-
-        return nftables.has_table(table)
-
-    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
-        """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
-
-        With ``key`` only that one. What is not there has no elements. Raises OSError: ENOSYS without libnftables.
-        """
-        from pycore.linux import nftables
-
-        return nftables.elements(table, name, key)

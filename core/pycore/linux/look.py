@@ -52,6 +52,13 @@ class Look:
         """The path with every link followed; what is not there is taken as it stands (realpath(3))."""
         return os.path.realpath(path)
 
+    def link(self, path: str) -> str:
+        """What a symbolic link, or one of /proc's, says; an empty string where there is none, or it has gone."""
+        try:
+            return os.readlink(path)
+        except OSError:
+            return ""
+
     def stamp(self, path: str) -> str:
         """A word that changes when a file is replaced or written to: size and time of change. Raises OSError."""
         found = os.stat(path)
@@ -100,6 +107,21 @@ class Look:
             return os.path.basename(os.readlink(f"/sys/class/net/{name}/master"))
         except OSError:
             return ""
+
+    def nft_has(self, table: str) -> bool:
+        """Whether there is a table, given as ``inet pycore``."""
+        from pycore.linux import nftables
+
+        return nftables.has_table(table)
+
+    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
+        """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
+
+        With ``key`` only that one. What is not there has no elements. Raises OSError: ENOSYS without libnftables.
+        """
+        from pycore.linux import nftables
+
+        return nftables.elements(table, name, key)
 
     def routes(self) -> list[tuple[int, int]]:
         """(network, mask) of the host's IPv4 routes as integers, the default route left out (proc_net(5))."""

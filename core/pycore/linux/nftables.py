@@ -48,7 +48,7 @@ def elements(table: str, name: str, key: str = "") -> dict[str, str]:
     Nothing where there is no such element, set or table. Raises OSError as :func:`run` does for anything else.
     """
     if key:
-        questions = (f"get element {table} {name} {{ {key} }}",)
+        questions: tuple[str, ...] = (f"get element {table} {name} {{ {key} }}",)
     else:
         questions = (f"list set {table} {name}", f"list map {table} {name}")
     for question in questions:

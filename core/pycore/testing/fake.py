@@ -254,6 +254,16 @@ class FakeKernel(Kernel):
         child.files, child.mounted, child.descriptors, child.me = self.files.copy(), [], {}, process
         return child
 
+    def join_process(self, pid: int) -> FakeKernel:
+        """One more process in this one's namespaces; returns the kernel as it sees it, files and mounts shared."""
+        self.processes[pid] = process = Process(pid)
+        for name in _PROCESS_FILES:
+            self.host.add_file(f"/proc/{pid}/{name}", "")
+        child = FakeKernel.__new__(FakeKernel)
+        child.__dict__.update(self.__dict__)
+        child.descriptors, child.me = {}, process
+        return child
+
     def end_process(self, pid: int) -> None:
         """The process ends, and what lives only as long as it."""
         if self.processes.pop(pid, None) is None:
@@ -472,8 +482,11 @@ class FakeKernel(Kernel):
         return self._open(Mount("path", self.real(path)))
 
     @_act
-    def enter_directory(self, path: str) -> None:
-        os.close(self.make_place(path))
+    def enter_directory(self, path: str, make: bool = True) -> None:
+        if make:
+            os.close(self.make_place(path))
+        elif not self.is_dir(path):
+            raise fail(errno.ENOENT, path)
         self._set("enter_directory", path)
 
     @_act
@@ -561,6 +574,10 @@ class FakeKernel(Kernel):
     @_act
     def unshare(self, flags: int) -> None:
         self._set("unshare", self.me.settings.get("unshare", (0,))[0] | flags)
+
+    @_act
+    def join_namespaces(self, pidfd: int, flags: int) -> None:
+        self._set("join_namespaces", flags)
 
     @_act
     def set_hostname(self, name: str) -> None:

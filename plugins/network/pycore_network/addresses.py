@@ -64,7 +64,7 @@ def find_network(host: Host, name: str, wanted: IPv4Network | None) -> Network:
     """
     known = host.claims.setdefault(_NETWORK, {})
     if name not in known:
-        recorded = _recorded(host, name)
+        recorded = subnet_of(host, name)
         _read_leases(host, name)
         known[name] = str(recorded or _free_subnet(host, name, wanted))
     subnet = IPv4Network(known[name])
@@ -99,7 +99,7 @@ def lease_of(host: Host, container: Container) -> str:
 
 def leased(host: Host, name: str, container: Container) -> tuple[Network, str] | None:
     """The network of that name and the container's address in it, as they are on the host; nothing is claimed."""
-    subnet = _recorded(host, name)
+    subnet = subnet_of(host, name)
     if subnet is None:
         return None
     network = Network(name, bridge_of(host, name), subnet, directory_of(host, name))
@@ -121,7 +121,8 @@ def _row(network: Network, container: Container) -> Iterator[str]:
     return (str(IPv4Address(base + (start + step) % room)) for step in range(room))
 
 
-def _recorded(host: Host, name: str) -> IPv4Network | None:
+def subnet_of(host: Host, name: str) -> IPv4Network | None:
+    """The subnet of a network that exists."""
     try:
         record: dict[str, Any] = json.loads(host.look.read(f"{directory_of(host, name)}/{RECORD}", _SMALL))
     except FileNotFoundError:
@@ -161,7 +162,7 @@ def _used_subnets(host: Host) -> Iterator[IPv4Network]:
     for address, mask in host.look.routes():
         yield IPv4Network((address, str(IPv4Address(mask))))
     for name in host.look.listdir(f"{host.run_dir}/networks"):
-        recorded = _recorded(host, name)
+        recorded = subnet_of(host, name)
         if recorded:
             yield recorded
     yield from map(IPv4Network, host.claims.get(_NETWORK, {}).values())

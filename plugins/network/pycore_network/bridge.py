@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Any, ClassVar
 
@@ -17,6 +17,7 @@ from pycore.spec import App, Change, Container, Many, Name, Section, Text, pick,
 from pycore_network import ports, requirements
 from pycore_network.addresses import Network, find_address, find_network, leased
 from pycore_network.holders import port_problem
+from pycore_network.leftovers import leftovers
 from pycore_network.ops import bridge as ops
 
 DRIVER = Driver("network", "bridge", "A network of the host's own, with a way out and published ports.", default=True)
@@ -149,6 +150,25 @@ def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
     }
 
 
+@hookimpl
+def pycore_stats(container: Container, host: Host, pid: int) -> Mapping[str, float]:
+    """What came in and went out (proc_pid_net(5), dev)."""
+    try:
+        lines = host.look.read(f"/proc/{pid}/net/dev").splitlines()
+    except OSError:  # it has just ended
+        return {}
+    row = next((line.partition(":")[2].split() for line in lines if line.strip().startswith("eth0:")), None)
+    if row is None:
+        return {}
+    return {"network_receive_bytes_total": int(row[0]), "network_transmit_bytes_total": int(row[8])}
+
+
+@hookimpl
+def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterable[Operation]:
+    """Networks, leases, ports and devices that no container has."""
+    return leftovers(host, known)
+
+
 def device_of(container: Container) -> str:
     """The host's end of the container's veth pair, at most 15 characters (IFNAMSIZ)."""
     return f"pc{container.id[:13]}"
@@ -185,7 +205,7 @@ def _unknown_networks(app: App) -> Iterator[Problem]:
     declared = app.tables.get("network", {})
     for container in _bridged(app):
         name = container[Bridge].network
-        path = ("container", container.name, "network", "network")
+        path = ("container", container.service, "network", "network")
         if name not in declared and name != DEFAULT:
             yield Problem(path, f"no network {name!r} is declared", f"add a table [network.{name}]")
         elif name in declared and BridgedNetwork not in declared[name]:
@@ -194,7 +214,7 @@ def _unknown_networks(app: App) -> Iterator[Problem]:
 
 def _ports_twice(app: App) -> Iterator[Problem]:
     entries = (
-        (("container", container.name, "network", "ports", index), ports.parse(text))
+        (("container", container.service, "network", "ports", index), ports.parse(text))
         for container in _bridged(app)
         for index, text in enumerate(container[Bridge].ports)
     )

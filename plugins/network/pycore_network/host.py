@@ -32,7 +32,7 @@ def pycore_sections() -> list[type[Section]]:
 def pycore_validate(app: App) -> Iterable[Problem]:
     return [
         Problem(
-            ("container", container.name, "network", "ports"),
+            ("container", container.service, "network", "ports"),
             "ports cannot be published with the driver host: its ports are the host's own",
             'leave `ports` out, or take `driver = "bridge"`',
         )

@@ -101,20 +101,27 @@ def add_ports(table: str, keys: Iterable[Key], targets: Iterable[tuple[str, int]
     ``who`` is the container's name, shown beside each element by ``nft list ruleset``.
     """
     return "\n".join(
-        f'add element inet {table} {_map(key)} {{ {_key(key)} comment "{who}" : {address} . {port} }}'
+        f'add element inet {table} {map_of(key)} {{ {key_text(key)} comment "{who}" : {address} . {port} }}'
         for key, (address, port) in zip(keys, targets, strict=True)
     )
 
 
 def delete_ports(table: str, keys: Iterable[Key]) -> str:
     """The inverse of :func:`add_ports`."""
-    return "\n".join(f"delete element inet {table} {_map(key)} {{ {_key(key)} }}" for key in keys)
+    return "\n".join(f"delete element inet {table} {map_of(key)} {{ {key_text(key)} }}" for key in keys)
 
 
-def _map(key: Key) -> str:
+def delete_element(table: str, name: str, key: str) -> str:
+    """Take one element out of a set or a map, by its key as nft writes it."""
+    return f"delete element inet {table} {name} {{ {key} }}"
+
+
+def map_of(key: Key) -> str:
+    """The map that a published port is an element of."""
     return "ports" if key[1] == ANYWHERE else "ports_at"
 
 
-def _key(key: Key) -> str:
+def key_text(key: Key) -> str:
+    """Its key there, as nft writes it."""
     protocol, host, port = key
     return f"{protocol} . {port}" if host == ANYWHERE else f"{host} . {protocol} . {port}"

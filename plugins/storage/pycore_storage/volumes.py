@@ -104,7 +104,7 @@ def pycore_validate(app: App) -> Iterator[Problem]:
     """Volumes that are not declared, and places that are taken twice."""
     for container in app.containers.values():
         if Mounts in container:
-            table = ("container", container.name, "storage")
+            table = ("container", container.service, "storage")
             yield from _undeclared(container, table)
             yield from _taken_twice(container[Mounts], table)
 

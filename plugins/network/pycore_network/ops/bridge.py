@@ -139,6 +139,15 @@ class Join(Operation):
             return
         ctx.kernel.netlink([links.delete_group(links.group_of(self.bridge))])
 
+    def probe(self, ctx: Context) -> bool | None:
+        table, bridge = f"inet {self.table}", f'"{self.bridge}"'
+        elements = {"bridges": bridge, "within": f"{bridge} . {bridge}", "subnets": self.subnet}
+        return (
+            self._leased_by(ctx) == self.container
+            and self._has_bridge(ctx)
+            and all(ctx.kernel.nft_elements(table, name, key) for name, key in elements.items())
+        )
+
     def explain(self) -> str:
         return (
             f"join network {self.network} as {self.address}: bridge {self.bridge}, {self.gateway} in {self.subnet}; "
@@ -200,6 +209,10 @@ class Link(Operation):
         To delete it here would cost 20 ms for each container, for what the kernel is doing anyway.
         """
 
+    def probe(self, ctx: Context) -> bool | None:
+        """Its end on the host tells of both: neither is there without the other."""
+        return ctx.kernel.link_master(self.device) == self.bridge
+
     def explain(self) -> str:
         return f"link veth {self.device} <-> eth0 in the container, {self.address}/{self.prefix} via {self.gateway}"
 
@@ -227,14 +240,14 @@ class Publish(Operation):
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.directory)
-        for _, _, port in self._keys():
+        for _, _, port in self.published():
             self._reserve(ctx, port)
         targets = [(self.address, self.port + step) for step in range(self.count)]
         with _concerning(f"port {self.host_port}/{self.protocol}"):
-            ctx.kernel.nft(ruleset.add_ports(self.table, self._keys(), targets, self.name))
+            ctx.kernel.nft(ruleset.add_ports(self.table, self.published(), targets, self.name))
 
     def undo(self, ctx: Context) -> None:
-        ours = [key for key in self._keys() if self._holder(ctx, key[2])[0] == self.container]
+        ours = [key for key in self.published() if self._holder(ctx, key[2])[0] == self.container]
         if not ours:
             return
         with _concerning(f"port {self.host_port}/{self.protocol}"):
@@ -267,11 +280,24 @@ class Publish(Operation):
             return "", ""
         return identity, name
 
-    def _keys(self) -> list[ruleset.Key]:
+    def published(self) -> list[ruleset.Key]:
+        """What is published, port by port."""
         return [(self.protocol, self.host_ip, self.host_port + step) for step in range(self.count)]
+
+    def files(self) -> list[str]:
+        """The names of the files that reserve the ports."""
+        return [self._path(port).rpartition("/")[2] for _, _, port in self.published()]
 
     def _path(self, port: int) -> str:
         return f"{self.directory}/{self.protocol}-{self.host_ip}-{port}"
+
+    def probe(self, ctx: Context) -> bool | None:
+        return all(
+            self._holder(ctx, key[2])[0] == self.container
+            and f"{self.address} . {self.port + step}"
+            in ctx.kernel.nft_elements(f"inet {self.table}", ruleset.map_of(key), ruleset.key_text(key)).values()
+            for step, key in enumerate(self.published())
+        )
 
     def explain(self) -> str:
         host, inside = f"{self.host_ip}:{self.host_port}", f"{self.address}:{self.port}"

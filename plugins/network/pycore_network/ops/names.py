@@ -26,11 +26,20 @@ class NameFiles(Operation):
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.directory)
-        for name, text in (("hosts", self.hosts), ("hostname", self.hostname), ("resolv.conf", self.resolv_conf)):
+        for name, text in self._files():
             ctx.kernel.replace(f"{self.directory}/{name}", text)
+
+    def _files(self) -> tuple[tuple[str, str], ...]:
+        return (("hosts", self.hosts), ("hostname", self.hostname), ("resolv.conf", self.resolv_conf))
 
     def undo(self, ctx: Context) -> None:
         ctx.kernel.rmtree(self.directory)
+
+    def probe(self, ctx: Context) -> bool | None:
+        try:
+            return all(ctx.kernel.read(f"{self.directory}/{name}") == text for name, text in self._files())
+        except FileNotFoundError:
+            return False
 
     def explain(self) -> str:
         return f"write hosts, hostname, resolv.conf in {self.directory}"

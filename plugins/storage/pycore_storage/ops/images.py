@@ -54,5 +54,9 @@ class UnpackedTar(Operation):
         if not kernel.listdir(users):
             kernel.rmtree(self.image)
 
+    def probe(self, ctx: Context) -> bool | None:
+        note = f"{self.image}/users/{self.user}"
+        return bool(ctx.kernel.link_text(note)) and ctx.kernel.is_dir(note)
+
     def explain(self) -> str:
         return f"unpack {self.archive} in {self.image}, unless another container has"

@@ -31,6 +31,9 @@ class Layer(Operation):
     def undo(self, ctx: Context) -> None:
         ctx.kernel.rmtree(self.path)
 
+    def probe(self, ctx: Context) -> bool | None:
+        return all(ctx.kernel.is_dir(f"{self.path}/{name}") for name in ("upper", "work"))
+
     def explain(self) -> str:
         hidden = f", hiding {', '.join(self.hidden)}" if self.hidden else ""
         return f"make the writable layer {self.path}{hidden}"
@@ -76,6 +79,9 @@ class MemoryPlace(Operation):
 
     def undo(self, ctx: Context) -> None:
         ctx.kernel.rmdir(self.path)
+
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.is_dir(self.path)
 
     def explain(self) -> str:
         return f"make {self.path}, the place of a writable layer in memory"
@@ -155,7 +161,8 @@ def _hide(kernel: Kernel, upper: str, lower: str, path: str) -> None:
     for name in above.split("/")[1:]:
         place = f"{place}/{name}"
         kernel.mkdir_like(f"{upper}{place}", f"{lower}{place}")
-    kernel.whiteout(f"{upper}{path}")
+    if not kernel.exists(f"{upper}{path}"):
+        kernel.whiteout(f"{upper}{path}")
 
 
 def _mount_overlay(kernel: Kernel, lower: Sequence[str], layer: str) -> int:

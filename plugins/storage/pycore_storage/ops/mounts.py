@@ -27,6 +27,9 @@ class Volume(Operation):
             if ctx.root_id:
                 ctx.kernel.chown(self.path, ctx.root_id, ctx.root_id)
 
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.is_dir(self.path)
+
     def explain(self) -> str:
         return f"make the volume {self.path}, unless it is there"
 

@@ -31,6 +31,9 @@ class Copy(Operation):
     def undo(self, ctx: Context) -> None:
         ctx.kernel.rmtree(self.path)
 
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.is_dir(f"{self.path}/root")
+
     def explain(self) -> str:
         return f"{'unpack' if self.archive else 'copy'} {self.source} to {self.path}/root"
 
