@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
-LOCAL = ("check", "plan", "plugins", "schema", "doctor", "supervise", "help")
+DEFAULT_RUN_DIR = "/run/pycore"
+DEFAULT_DATA_DIR = "/var/lib/pycore"
+
+LOCAL = ("check", "plan", "plugins", "schema", "doctor", "supervise", "systemd", "help")
 """Verbs that change nothing, and the supervisor itself: they are done in this process."""
 
 REQUEST_VERSION = "1"
@@ -22,8 +25,8 @@ class Option:
     """The options before the verb: where things are."""
 
     def __init__(self, words: list[str]) -> None:
-        self.run_dir = os.environ.get("PYCORE_RUN_DIR") or "/run/pycore"
-        self.data_dir = os.environ.get("PYCORE_DATA_DIR") or "/var/lib/pycore"
+        self.run_dir = os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR
+        self.data_dir = os.environ.get("PYCORE_DATA_DIR") or DEFAULT_DATA_DIR
         self.words = self._take(words)
 
     def _take(self, words: list[str]) -> list[str]:

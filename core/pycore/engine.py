@@ -11,63 +11,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pycore.errors import Conflict, NotFound
+from pycore.applying import Apply, Back, Cancel, Progress, quiet, stop_order
+from pycore.comeback import come_back
+from pycore.errors import Conflict, NotFound, UsageError, noted
+from pycore.events import Event, EventQuery
 from pycore.execute import Executor, Timing
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
-from pycore.lifecycle import Lifecycle, Live, exit_code, noted
+from pycore.lifecycle import Lifecycle
 from pycore.linux.kernel import Kernel
+from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
 from pycore.logs import Chunk, log_dir, read_log
+from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
-from pycore.spec import App
+from pycore.spec import NAME_PATTERN, App
 from pycore.state import AppRecord, ContainerRecord, State
+from pycore.stats import Sample, take
+from pycore.top import Process, processes
+from pycore.takeover import take_over
 
 DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 
-Progress = Callable[[str, str], None]
-"""Called with a container's full name and a word for what has become of it."""
-
-Back = list[Callable[[], object]]
-"""The way back of an apply, step by step: gone last first when it fails."""
-
 STARTS = 4
 """Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
-
-_DONE = {
-    Kind.CREATE: "created",
-    Kind.START: "started",
-    Kind.UPDATE: "updated",
-    Kind.RESTART: "restarted",
-    Kind.RECREATE: "recreated",
-    Kind.REMOVE: "removed",
-}
-
-
-def at_once(acts: Sequence[Callable[[], object]], number: int) -> None:
-    """Call all, up to ``number`` at a time. After a failure none is begun; it is raised when all have ended."""
-    if number == 1 or len(acts) == 1:
-        for act in acts:
-            act()
-        return
-    with ThreadPoolExecutor(number, "pycore-start") as pool:
-        futures = [pool.submit(act) for act in acts]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 class Engine:
@@ -97,8 +75,11 @@ class Engine:
         self.state = State(self.run_dir, self.data_dir)
         self.executor = executor or Executor()
         self._make_launcher = launcher or partial(SpawnerLauncher, self.run_dir)
+        self._told: dict[str, tuple[ContainerRecord, dict[str, Any]]] = {}
+        """What plugins have told of containers, by id, and the record that they were asked with."""
         self._lifecycle: Lifecycle | None = None
         self._opening = threading.RLock()
+        self._coming_back: threading.Thread | None = None
         self._planning = threading.Lock()
         """Held from a plan until what it chose (addresses, names) is on the host for the next plan to see."""
         self._apps: dict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -115,11 +96,27 @@ class Engine:
                     self._lifecycle = Lifecycle(
                         self.state, self.plugins, self.kernel, self.executor, self._make_launcher
                     )
-                    self._lifecycle.take_over()
+                    take_over(self._lifecycle)
+                    self._come_back(self._lifecycle)
                 except BaseException:
                     self.close()
                     raise
             return self._lifecycle
+
+    def _come_back(self, life: Lifecycle) -> None:
+        """After a boot of the host, start what was applied; meanwhile other commands are served."""
+        apps = self.state.apps() if self.state.rebooted else []
+        if not apps:
+            return
+
+        def work() -> None:
+            for record in apps:
+                with self._apps[record.name]:
+                    come_back(life, record, self.starts)
+            self._coming_back = None
+
+        self._coming_back = threading.Thread(target=work, name="pycore-come-back", daemon=True)
+        self._coming_back.start()
 
     def close(self) -> None:
         """Let go. Containers run on; the next engine takes over."""
@@ -165,7 +162,7 @@ class Engine:
 
     def plan(self, app: App) -> Plan:
         """What an apply would do. Raises SpecError for what stands in its way on this host."""
-        return make_plan(app, self._records(app.name), self.state.app(app.name), self.plugins, self.host())
+        return make_plan(app, self.state.containers(), self.state.app(app.name), self.plugins, self.host())
 
     def _records(self, app: str) -> list[ContainerRecord]:
         return [record for record in self.state.containers() if record.app == app]
@@ -185,8 +182,24 @@ class Engine:
         return found[0]
 
     def inspect(self, record: ContainerRecord) -> dict[str, Any]:
-        """What plugins tell of a container: addresses, ports, paths."""
-        return self.plugins.inspect(container_of(record, self.plugins), self.host())
+        """What plugins tell of a container: addresses, ports, paths. Asked once for a record, until it changes."""
+        known = self._told.get(record.id)
+        if known is None or not (known[0] is record or known[0] == record):
+            known = record, self.plugins.inspect(container_of(record, self.plugins), self.host())
+            if len(self._told) > len(self.state.containers()) + _SPARE:
+                self._told.clear()
+            self._told[record.id] = known
+        return dict(known[1])
+
+    def top(self, name: str) -> list[Process]:
+        """The processes of a container, by id; none where it does not run. Raises NotFound."""
+        record = self.find(name)
+        return processes(self.kernel, record.pid) if record.pid else []
+
+    def stats(self, names: Sequence[str] = ()) -> list[Sample]:
+        """What containers use at this moment; all that run, where none is named. Raises NotFound."""
+        records = [self.find(name) for name in names] if names else self.containers()
+        return take(records, self.plugins, self.host())
 
     def logs(self, name: str, *, follow: bool = False, until: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
         """A container's output; with ``follow`` also what comes, until it has ended or ``until`` says so."""
@@ -203,13 +216,24 @@ class Engine:
             assert self._lifecycle
             self._lifecycle.pump.wait_for_more(0.5)
 
-    def running(self) -> int:
-        """How many containers this engine looks after."""
-        return len(self._lifecycle.live) if self._lifecycle else 0
+    def busy(self) -> bool:
+        """Whether there is something to look after."""
+        return bool(self._coming_back or (self._lifecycle and self._lifecycle.busy()))
+
+    def looked_after(self) -> int:
+        """How many containers run, or wait to be started again."""
+        return self._lifecycle.looked_after() if self._lifecycle else 0
 
     # -- apps --------------------------------------------------------------------------------------------
 
-    def apply(self, app: App, *, progress: Progress | None = None, timings: list[Timing] | None = None) -> Plan:
+    def apply(
+        self,
+        app: App,
+        *,
+        progress: Progress = quiet,
+        timings: list[Timing] | None = None,
+        cancel: Cancel | None = None,
+    ) -> Plan:
         """Bring an app into the wanted state; if a part fails, what was there before is put back.
 
         Raises SpecError before anything is touched, PycoreError after all has been put back.
@@ -219,7 +243,7 @@ class Engine:
             back: Back = []
             try:
                 plan = self._prepare_all(life, app, back)
-                self._carry_out(life, plan, back, progress)
+                Apply(life, plan, back, self.starts, progress, cancel).carry_out()
             except BaseException as error:
                 for step in reversed(back):
                     with noted(error):
@@ -227,9 +251,14 @@ class Engine:
                 raise
             if plan.actions or self.state.app(app.name) is None:
                 self._write_app(plan)
+                life.events.emit("apply", app=app.name)
             old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
             at_once([partial(life.remove, record) for record in old], self.starts)
             return plan
+
+    def cancel(self) -> Cancel:
+        """A way to give up waiting for an apply."""
+        return Cancel(self.open().changed)
 
     @contextlib.contextmanager
     def _watching(self, app: str, timings: list[Timing] | None) -> Generator[None, None, None]:
@@ -256,38 +285,6 @@ class Engine:
         assert action.new
         back.append(partial(life.remove, life.prepare(action.new, action.description)))
 
-    def _carry_out(self, life: Lifecycle, plan: Plan, back: Back, progress: Progress | None) -> None:
-        """First everything old lets go (of ports, of names), then what runs is changed, then what is new starts."""
-        self._stop(life, [action.old for action in plan.actions if action.old and action.kind is not Kind.UPDATE], back)
-        updates = [action for action in plan.actions if action.kind is Kind.UPDATE]
-        if updates:
-            back.append(life.change(updates))
-        starts = [action for action in plan.actions if action.new and action.kind is not Kind.UPDATE]
-        for action in plan.actions:
-            if action.kind in (Kind.REMOVE, Kind.UPDATE) and progress:
-                progress(action.container, _DONE[action.kind])
-        at_once([partial(self._start, life, action, back, progress) for action in starts], self.starts)
-
-    def _start(self, life: Lifecycle, action: Action, back: Back, progress: Progress | None) -> None:
-        """Start one container, with the way back noted as soon as there is one."""
-        assert action.new
-        began = self.executor.clock()
-        if action.kind in (Kind.START, Kind.RESTART):
-            back.append(life.change([action]))
-        record = self.state.container(action.new.id)
-        assert record
-        life.start(record, action.new, action.description)
-        back.append(partial(life.stop, [record], 0))
-        self.executor.note(action.container, "total", partial(str, action.kind.value), began)
-        if progress:
-            progress(action.container, _DONE[action.kind])
-
-    @staticmethod
-    def _stop(life: Lifecycle, records: Sequence[ContainerRecord], back: Back) -> None:
-        running = [record for record in records if life.runs(record)]
-        back += [partial(life.start_again, record) for record in running]
-        life.stop(running)
-
     def _write_app(self, plan: Plan) -> None:
         app = plan.app
         self.state.write_app(AppRecord(app.name, app.source, str(app.directory), app.file, plan.generations))
@@ -299,16 +296,19 @@ class Engine:
             records = self._records(name)
             if not records and self.state.app(name) is None:
                 raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
-            life.stop(records)
+            for layer in stop_order(records):
+                life.stop(layer)
             at_once([partial(life.remove, record) for record in reversed(records)], self.starts)
             self.state.forget_app(name)
+            life.events.emit("down", app=name)
             return [record.full_name for record in records]
 
-    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False) -> Live:
+    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False, hold: bool = False) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
-        ``stdio`` are the program's own streams; without them its output is kept as a log. What is returned can
-        be waited for also when the container has been removed by then. Raises Conflict where the name is taken.
+        ``stdio`` are the program's own streams; without them its output is kept as a log. With ``hold`` it has its
+        namespaces, mounts and network, and waits for :meth:`start` before its program. What is returned can be
+        waited for also when the container has been removed by then. Raises Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
@@ -319,7 +319,7 @@ class Engine:
                 assert action.new
                 record = life.prepare(action.new, action.description, auto_remove=auto_remove, log=stdio is None)
             try:
-                started = life.start(record, action.new, action.description, stdio)
+                started = life.start(record, action.new, action.description, stdio, hold=hold)
             except BaseException as error:
                 with noted(error):
                     life.remove(record)
@@ -335,28 +335,67 @@ class Engine:
     # -- containers --------------------------------------------------------------------------------------
 
     def stop(self, name: str, seconds: float | None = None) -> ContainerRecord:
-        """Ask a container to end, and kill it when its time (or ``seconds``) is over. Raises NotFound."""
+        """Ask a container to end, and kill it when its time (or ``seconds``) is over. It is not started again.
+
+        Raises NotFound.
+        """
         life = self.open()
         record = self.find(name)
+        life.events.emit("stop", record)
         life.stop([record], seconds)
+        self._remember(record, stopped=True)
         return life.current(record)
 
     def start(self, name: str) -> ContainerRecord:
-        """Start a container that has stopped; one that runs is left alone. Raises NotFound, StartError."""
+        """Start a container that has stopped, or was only created; one that runs is left alone.
+
+        Raises NotFound, StartError.
+        """
         life = self.open()
         record = self.find(name)
         with self._apps[record.app]:
             life.start_again(record)
+        self._remember(record, stopped=False)
+        return life.current(record)
+
+    def restart(self, name: str, seconds: float | None = None) -> ContainerRecord:
+        """Stop a container and start it. Raises NotFound, StartError."""
+        self.stop(name, seconds)
+        return self.start(name)
+
+    def _remember(self, record: ContainerRecord, *, stopped: bool) -> None:
+        """Keep for the next boot of the host whether a person wants a container to be stopped."""
+        with self._apps[record.app]:
+            app = self.state.app(record.app)
+            if app and (record.name in app.stopped) != stopped:
+                others = [name for name in app.stopped if name != record.name]
+                self.state.write_app(replace(app, stopped=(*others, record.name) if stopped else others))
+
+    def pause(self, name: str) -> ContainerRecord:
+        """Hold a running container still. Raises NotFound, Conflict."""
+        life = self.open()
+        record = self.find(name)
+        life.pause(record)
+        return life.current(record)
+
+    def unpause(self, name: str) -> ContainerRecord:
+        """Let a paused container go on. Raises NotFound, Conflict."""
+        life = self.open()
+        record = self.find(name)
+        life.unpause(record)
         return life.current(record)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> ContainerRecord:
-        """Send a signal to a container's first process. Raises NotFound, Conflict where it does not run."""
+        """Send a signal to a container's first process. Raises NotFound, Conflict where it does not run.
+
+        One that is to end by it, SIGKILL or its own stop signal, is not started again.
+        """
         life = self.open()
         record = self.find(name)
         live = life.live.get(record.id)
         if live is None or live.exited.is_set():
             raise Conflict(f"{record.full_name} is not running")
-        life.launcher.kill(record.id, live.pidfd, number)
+        life.signal(live, number)
         return record
 
     def wait(self, name: str, timeout: float | None = None) -> int | None:
@@ -371,13 +410,40 @@ class Engine:
             return exit_code(life.current(record).exit_status)
         return live.wait(timeout)
 
-    def remove(self, name: str) -> None:
-        """Remove a container that has stopped, and its app when nothing else is in it. Raises Conflict."""
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a container that has stopped (``force``: or stop it), and its app when nothing else is in it.
+
+        Raises NotFound, Conflict.
+        """
         life = self.open()
         record = self.find(name)
         with self._apps[record.app]:
-            if life.runs(record):
+            if life.runs(record) and not force:
                 raise Conflict(f"{record.full_name} is running", hint=f"pycore stop {record.full_name}")
+            life.stop([record], 0 if force else None)
             life.remove(record)
             if not self._records(record.app):
                 self.state.forget_app(record.app)
+
+    def rename(self, name: str, new: str) -> ContainerRecord:
+        """Give another name to a container that ``run`` or ``create`` made. Raises NotFound, Conflict, UsageError."""
+        life = self.open()
+        record = self.find(name)
+        if not re.fullmatch(NAME_PATTERN, new):
+            raise UsageError(f"{new!r} cannot be a name")
+        with self._apps[record.app], self._apps[new]:
+            app = self.state.app(record.app)
+            if record.name != record.app or (app and list(app.source["container"]) != [record.name]):
+                raise Conflict(f"{record.full_name} has its name from its file", hint="change the file, and apply it")
+            self._refuse_taken(new)
+            renamed = life.rename(record, new)
+            if app:
+                generations = {new: app.generations.get(record.name, 1)}
+                self.state.write_app(replace(app, name=new, source=renamed.source, generations=generations, stopped=()))
+                self.state.forget_app(record.app)
+            return renamed
+
+    def events(self, query: EventQuery, ended: Callable[[], bool] | None = None) -> Iterator[Event]:
+        """What happened; with ``ended`` also what comes, until it says so."""
+        events = self.open().events
+        return events.read(query) if ended is None else events.follow(ended, query)

@@ -1,150 +1,99 @@
-"""Verbs that take containers: looked at, stopped, started, removed."""
+"""Verbs that change containers: started, stopped, held, renamed, removed."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import Any
 
+from pycore.applying import stop_order
+from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
-from pycore.cli.plans import operation_json
-from pycore.cli.session import Session, report
+from pycore.cli.run import pass_signals
+from pycore.cli.session import Interrupted, Session, report
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
-from pycore.lifecycle import exit_code
+from pycore.logs import STDERR, Query
 from pycore.spec import signal_number
 from pycore.state import ContainerRecord
+
+AT_ONCE = 16
+"""Containers that one command works on at once: much of it is waiting for them to end."""
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
     """Add them."""
-    ps = verb("ps", _ps, "list the containers that run")
-    ps.add_argument("-a", "--all", action="store_true", help="also those that do not run")
-    ps.add_argument("-q", "--quiet", action="store_true", help="names only")
-    inspect = verb("inspect", _inspect, "tell all about a container")
-    inspect.add_argument("container", metavar="CONTAINER")
-    stop = verb("stop", _stop, "ask a container to end, then kill it")
-    stop.add_argument("-t", "--time", metavar="SECONDS", type=float, help="how long it may take")
-    start = verb("start", _start, "start a container that has stopped")
-    kill = verb("kill", _kill, "send a signal to a container")
+    stop = verb("stop", _stop, "ask containers to end, then kill them")
+    start = verb("start", _start, "start containers that were created or have stopped")
+    start.add_argument("-a", "--attach", action="store_true", help="print what it writes, end as it ends")
+    restart = verb("restart", _restart, "stop containers and start them again")
+    kill = verb("kill", _kill, "send a signal to containers")
     kill.add_argument("-s", "--signal", default="KILL", help="KILL unless said otherwise")
-    wait = verb("wait", _wait, "wait until a container has ended, and print its exit status")
-    remove = verb("rm", _remove, "remove a container that has stopped")
-    for sub in (stop, start, kill, wait, remove):
-        sub.add_argument("containers", metavar="CONTAINER", nargs="+")
+    pause = verb("pause", _pause, "hold containers still")
+    unpause = verb("unpause", _unpause, "let containers that are held go on")
+    wait = verb("wait", _wait, "wait until containers have ended, and print their exit statuses")
+    remove = verb("rm", _remove, "remove containers that have stopped")
+    remove.add_argument("-f", "--force", action="store_true", help="also those that run: they are killed")
+    for sub in (stop, restart):
+        sub.add_argument("-t", "--time", metavar="SECONDS", type=_seconds, help="how long ending may take")
+    for sub in (stop, start, restart, kill, pause, unpause, wait, remove):
+        sub.add_argument("containers", metavar="CONTAINER|APP", nargs="+")
+    rename = verb("rename", _rename, "give a container another name")
+    rename.add_argument("container", metavar="CONTAINER")
+    rename.add_argument("name", metavar="NAME", help="its new name in the app")
 
 
-def _ps(session: Session, arguments: argparse.Namespace) -> int:
-    records = [each for each in session.engine.containers() if arguments.all or each.status == "running"]
-    if arguments.quiet:
-        session.show([each.full_name for each in records], lambda: "".join(f"{each.full_name}\n" for each in records))
-    else:
-        rows = [_row(session.engine, record) for record in records]
-        session.show(rows, lambda: _table(rows))
-    return 0
-
-
-def _row(engine: Engine, record: ContainerRecord) -> dict[str, Any]:
-    try:
-        told = engine.inspect(record)
-    except PycoreError as error:
-        told = {"problem": error.message}
-    process = record.source["container"][record.name]
-    return {
-        "container": record.full_name,
-        "id": record.id,
-        "image": process.get("image", ""),
-        "command": process.get("command", []),
-        "status": record.status,
-        "exit_status": exit_code(record.exit_status),
-        "pid": record.pid or None,
-        "created": record.created,
-        "started": record.started or None,
-        "finished": record.finished or None,
-        **told,
-    }
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ("CONTAINER", "IMAGE", "STATUS", "ADDRESS", "PORTS", "COMMAND")
-    lines = [head] + [
-        (
-            row["container"],
-            row["image"],
-            _status(row),
-            str(row.get("address") or "-"),
-            ", ".join(map(str, row.get("ports") or [])) or "-",
-            _short(" ".join(row["command"])),
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "".join(
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
-
-
-def _status(row: Mapping[str, Any]) -> str:
-    if row["status"] == "running" and row["started"]:
-        return f"running {_ago(row['started'])}"
-    if row["status"] == "stopped":
-        code = row["exit_status"]
-        return f"stopped ({'unknown' if code is None else code})" + (
-            f" {_ago(row['finished'])} ago" if row["finished"] else ""
-        )
-    return str(row["status"])
-
-
-def _ago(then: float) -> str:
-    seconds = max(0, int(time.time() - then))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def _short(text: str, width: int = 40) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _inspect(session: Session, arguments: argparse.Namespace) -> int:
-    record = session.engine.find(arguments.container)
-    row = _row(session.engine, record) | {
-        "spec": record.source,
-        "operations": [
-            operation_json(operation) for which in ("prepared", "attached") for operation in record.operations(which)
-        ],
-    }
-    session.out(json.dumps(row, indent=2, default=str) + "\n")
-    return 0
-
-
-def _each(session: Session, names: Sequence[str], act: Callable[[str], Any]) -> int:
-    """Do something to several containers: all are tried, each failure is reported."""
-    status = 0
-    done: list[Any] = []
-    for name in names:
-        try:
-            done.append(act(name))
-        except PycoreError as error:
-            report(session, error)
-            status = max(status, error.exit_status)
-    if session.json:
-        session.out(json.dumps(done) + "\n")
-    else:
-        session.out("".join(f"{each}\n" for each in done))
-    return status
+def _seconds(word: str) -> float:
+    """A time that is said with ``-t``."""
+    seconds = float(word)
+    if not 0 <= seconds < 1e9:
+        raise ValueError
+    return seconds
 
 
 def _stop(session: Session, arguments: argparse.Namespace) -> int:
-    return _each(session, arguments.containers, lambda name: session.engine.stop(name, arguments.time).full_name)
+    stop = session.engine.stop
+    return _each(session, arguments.containers, lambda each: stop(each.id, arguments.time).full_name, Order.LAST_FIRST)
 
 
 def _start(session: Session, arguments: argparse.Namespace) -> int:
-    return _each(session, arguments.containers, lambda name: session.engine.start(name).full_name)
+    if arguments.attach:
+        return _start_attached(session, arguments)
+    return _each(session, arguments.containers, lambda each: session.engine.start(each.id).full_name, Order.FIRST_FIRST)
+
+
+def _start_attached(session: Session, arguments: argparse.Namespace) -> int:
+    """Start one, print what it writes from then on, and end as it ends; signals are passed on to it."""
+    records, status = _found(session, arguments.containers)
+    if len(records) != 1:
+        raise UsageError("start --attach takes one container") if not status else PycoreError("nothing is started")
+    (record,) = records
+    query = Query(since=time.time_ns())
+    session.engine.start(record.id)
+    gone = threading.Event()
+    threading.Thread(target=_pass_on, args=(session, record.id, gone), daemon=True).start()
+    for _, chunk in session.engine.logs([record.id], query, follow=True, until=gone.is_set):
+        session.write(2 if chunk.stream == STDERR else 1, chunk.data)
+    if gone.is_set():
+        raise Interrupted
+    code = session.engine.wait(record.id)
+    return 1 if code is None else code
+
+
+def _pass_on(session: Session, identity: str, gone: threading.Event) -> None:
+    pass_signals(session, identity)
+    gone.set()
+
+
+def _restart(session: Session, arguments: argparse.Namespace) -> int:
+    restart = session.engine.restart
+    return _each(
+        session, arguments.containers, lambda each: restart(each.id, arguments.time).full_name, Order.FIRST_FIRST
+    )
 
 
 def _kill(session: Session, arguments: argparse.Namespace) -> int:
@@ -152,26 +101,94 @@ def _kill(session: Session, arguments: argparse.Namespace) -> int:
         number = signal_number(arguments.signal)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _each(session, arguments.containers, lambda name: session.engine.kill(name, number).full_name)
+    return _each(session, arguments.containers, lambda each: session.engine.kill(each.id, number).full_name)
+
+
+def _pause(session: Session, arguments: argparse.Namespace) -> int:
+    return _each(session, arguments.containers, lambda each: session.engine.pause(each.id).full_name)
+
+
+def _unpause(session: Session, arguments: argparse.Namespace) -> int:
+    return _each(session, arguments.containers, lambda each: session.engine.unpause(each.id).full_name)
 
 
 def _wait(session: Session, arguments: argparse.Namespace) -> int:
-    return _each(session, arguments.containers, lambda name: _wait_for(session, name))
+    return _each(session, arguments.containers, lambda each: wait_for(session, each.id))
 
 
-def _wait_for(session: Session, name: str) -> int | None:
-    """Wait without outliving the client."""
+def _remove(session: Session, arguments: argparse.Namespace) -> int:
+    def remove(record: ContainerRecord) -> str:
+        if arguments.force:
+            session.engine.stop(record.id, 0)
+        session.engine.remove(record.id)
+        return record.full_name
+
+    return _each(session, arguments.containers, remove, Order.LAST_FIRST)
+
+
+def _rename(session: Session, arguments: argparse.Namespace) -> int:
+    record = session.engine.rename(arguments.container, arguments.name)
+    session.show({"container": record.full_name, "id": record.id}, lambda: f"{record.full_name}\n")
+    return 0
+
+
+def wait_for(session: Session, name: str) -> int | None:
+    """A container's exit status once it has ended. Raises Interrupted when the client does not wait any longer."""
     while True:
         try:
             return session.engine.wait(name, 1.0)
         except TimeoutError:
             if session.gone():
-                raise BrokenPipeError from None
+                raise Interrupted from None
 
 
-def _remove(session: Session, arguments: argparse.Namespace) -> int:
-    def remove(name: str) -> str:
-        session.engine.remove(name)
-        return name
+class Order(Enum):
+    """Which of several containers come first, by what each depends on."""
 
-    return _each(session, arguments.containers, remove)
+    NONE = 0
+    FIRST_FIRST = 1
+    """What others need comes before them."""
+    LAST_FIRST = 2
+
+
+def _each(
+    session: Session, words: Sequence[str], act: Callable[[ContainerRecord], Any], order: Order = Order.NONE
+) -> int:
+    """Do something to all that the words name, several at once: all are tried, each failure is reported.
+
+    Prints what ``act`` returns, in the order of the words.
+    """
+    records, status = _found(session, words)
+    done: dict[str, Any] = {}
+    for group in _groups(records, order):
+        with ThreadPoolExecutor(min(AT_ONCE, len(group)), "pycore-each") as pool:
+            for record, future in [(record, pool.submit(act, record)) for record in group]:
+                try:
+                    done[record.id] = future.result()
+                except PycoreError as error:
+                    report(session, error)
+                    status = max(status, error.exit_status)
+    results = [done[record.id] for record in records if record.id in done]
+    session.show(results, lambda: "".join(f"{'unknown' if each is None else each}\n" for each in results))
+    return status
+
+
+def _found(session: Session, words: Sequence[str]) -> tuple[list[ContainerRecord], int]:
+    """The containers that the words name, each once; a word that names none is reported, and is a failure."""
+    found: dict[str, ContainerRecord] = {}
+    status = 0
+    for word in words:
+        try:
+            found |= {record.id: record for record in containers_of(session.engine, [word])}
+        except PycoreError as error:
+            report(session, error)
+            status = max(status, error.exit_status)
+    return list(found.values()), status
+
+
+def _groups(records: Sequence[ContainerRecord], order: Order) -> list[list[ContainerRecord]]:
+    """Containers that may be worked on at once, group after group."""
+    if order is Order.NONE or len(records) < 2:
+        return [[*records]] if records else []
+    groups = stop_order(records)
+    return groups if order is Order.LAST_FIRST else groups[::-1]

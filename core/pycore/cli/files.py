@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from pycore.cli.parser import Verb
-from pycore.cli.plans import count, plan_json, plan_text, timings_text, unchanged_text
+from pycore.cli.plans import plan_json, plan_text, timings_text, unchanged_text
 from pycore.cli.session import Session
+from pycore.cli.text import count
 from pycore.engine import Engine
 from pycore.execute import Timing
 

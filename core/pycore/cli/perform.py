@@ -10,13 +10,16 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pycore.cli import containers, files, host, logs, run
+from pycore.cli import containers, events, files, host, logs, looking, run, stats, systemd
 from pycore.cli.parser import Ended, Family, make_parser
-from pycore.cli.session import Session, report
+from pycore.cli.session import Interrupted, Session, report
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 
-FAMILIES: tuple[Family, ...] = (files.verbs, run.verbs, containers.verbs, logs.verbs, host.verbs)
+FAMILIES: tuple[Family, ...] = (
+    files.verbs, run.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs, containers.verbs, host.verbs,
+    systemd.verbs,
+)  # fmt: skip
 """In the order in which ``pycore --help`` lists their verbs."""
 
 
@@ -35,6 +38,8 @@ def perform(session: Session, words: Sequence[str]) -> int:
     except PycoreError as error:
         report(session, error)
         return failure_status if failure_status and error.exit_status == 1 else error.exit_status
+    except Interrupted:
+        return 130
     except BrokenPipeError:
         return 1
     except OSError as error:

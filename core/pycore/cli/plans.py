@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pycore.cli.text import count
 from pycore.execute import Timing
 from pycore.ops import Operation, to_record
 from pycore.plan import Action, Kind, Plan
@@ -67,10 +68,6 @@ def unchanged_text(plan: Plan) -> str:
     if not plan.unchanged:
         return ""
     return f"{count(plan.unchanged)} unchanged\n" if plan.actions else "nothing to do\n"
-
-
-def count(names: Sequence[str]) -> str:
-    return f"{len(names)} container{'' if len(names) == 1 else 's'}"
 
 
 def timings_text(timings: Sequence[Timing]) -> str:

@@ -44,12 +44,12 @@ def _run_attached(session: Session, app: Any, arguments: argparse.Namespace) -> 
     finally:
         if not interactive:
             os.close(stdin)
-    threading.Thread(target=_pass_signals, args=(session, live.record.id), daemon=True).start()
+    threading.Thread(target=pass_signals, args=(session, live.record.id), daemon=True).start()
     status = live.wait()
     return 1 if status is None else status
 
 
-def _pass_signals(session: Session, identity: str) -> None:
+def pass_signals(session: Session, identity: str) -> None:
     """Pass the client's signals on. The third request to end is an order: PID 1 ignores what it does not handle."""
     requests = 0
     for number in session.signals():

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pycore.cli.screen import Cell, Column, is_terminal, show_table
+from pycore.cli.text import columns, harmless
 from pycore.engine import Engine
 from pycore.errors import PycoreError, SpecError
 from pycore.render import render
+
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Signals by which a person ends a command."""
+
+
+class Interrupted(Exception):
+    """Who gave the command has hung up, or does not want it any longer."""
 
 
 @dataclass
@@ -28,34 +39,76 @@ class Session:
     connection: socket.socket | None = None
     """To the client, who sends a byte per signal; None in the client's own process."""
     json: bool = False
+    _gone: bool = False
 
     def out(self, text: str) -> None:
-        """Write to standard output, all of it. Raises OSError (BrokenPipeError) when nobody reads."""
-        self.write(1, text.encode("utf-8", "surrogateescape"))
+        """Write text for people to standard output, without what could steer a terminal.
+
+        Raises OSError (BrokenPipeError) when nobody reads.
+        """
+        self.write(1, harmless(text).encode())
 
     def err(self, text: str) -> None:
-        """Write to standard error."""
-        self.write(2, text.encode("utf-8", "surrogateescape"))
+        """Write text for people to standard error, likewise."""
+        self.write(2, harmless(text).encode())
 
     def write(self, stream: int, data: bytes) -> None:
-        """Write bytes to standard output (1) or error (2)."""
+        """Write bytes, as they are and all of them, to standard output (1) or error (2)."""
         while data:
             data = data[os.write(self.stdio[stream], data) :]
 
     def show(self, value: Any, text: Callable[[], str]) -> None:
         """Print a value as JSON where ``--json`` was said, else as text for people."""
-        self.out(json.dumps(value, indent=2, default=str) + "\n" if self.json else text())
+        if self.json:
+            self.print_json(value)
+        else:
+            self.out(text())
+
+    def print_json(self, value: Any, indent: int | None = 2) -> None:
+        """Print a value as JSON, in ASCII; without an indent on one line."""
+        self.write(1, json.dumps(value, indent=indent, default=str).encode() + b"\n")
+
+    def table(self, value: Any, head: Sequence[Column], rows: Callable[[], Sequence[Sequence[Cell]]]) -> None:
+        """Print a value as JSON where ``--json`` was said, else ``rows``: coloured in a terminal, plain when piped."""
+        if self.json:
+            self.print_json(value)
+        elif self.terminal:
+            show_table(self, head, rows())
+        else:
+            self.out(columns([column.head for column in head], [[cell.text for cell in row] for row in rows()]))
+
+    @property
+    def terminal(self) -> bool:
+        """Whether standard output is a terminal that can do more than print line after line."""
+        return is_terminal(self.stdio[1], self.environment)
 
     def path(self, word: str) -> Path:
         """A path of the command line."""
         return self.directory / word
 
     def gone(self) -> bool:
-        """Whether the client has hung up."""
+        """Whether the client has hung up, or was asked to end. For verbs that do not take its :meth:`signals`."""
         if self.connection is None:
             return False
-        ready, _, _ = select.select([self.connection], [], [], 0)
-        return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
+        while not self._gone:
+            try:
+                data = self.connection.recv(64, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            self._gone = not data or any(number in ENDING for number in data)
+        return self._gone
+
+    def rest(self, seconds: float) -> bool:
+        """Do nothing for a while, less where the client does not wait for it; whether that is so."""
+        until = time.monotonic() + seconds
+        while not self.gone() and (left := until - time.monotonic()) > 0:
+            if self.connection is None:
+                time.sleep(left)
+            else:
+                select.select([self.connection], (), (), left)
+        return self.gone()
 
     def signals(self) -> Iterator[int]:
         """Signals that the client passes on, until it hangs up."""

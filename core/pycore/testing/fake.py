@@ -293,6 +293,9 @@ class FakeKernel(Kernel):
     def is_writable(self, path: str) -> bool:
         return self.exists(path)
 
+    def link(self, path: str) -> str:
+        return ""
+
     def listdir(self, path: str) -> list[str]:
         if path == "/sys/class/net":
             return self.links()

@@ -1,0 +1,100 @@
+"""Verbs that look at containers and change nothing: ps, inspect, top."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pycore.cli.names import Filter
+from pycore.cli.parser import Verb
+from pycore.cli.plans import operation_json
+from pycore.cli.rows import COLUMNS, cells, row_of
+from pycore.cli.screen import Cell, Column
+from pycore.cli.session import Session
+from pycore.cli.text import ago, size
+from pycore.engine import Engine
+from pycore.state import ContainerRecord
+from pycore.top import Process
+
+
+def verbs(verb: Verb, engine: Engine) -> None:
+    """Add them."""
+    ps = verb("ps", _ps, "list the containers that run")
+    ps.add_argument("-a", "--all", action="store_true", help="also those that do not run")
+    ps.add_argument("-q", "--quiet", action="store_true", help="names only")
+    ps.add_argument("-n", "--last", metavar="N", type=int, help="the N that were made last, running or not")
+    ps.add_argument("--no-trunc", action="store_true", help="cut nothing short")
+    ps.add_argument(
+        "--filter", metavar="KEY=VALUE", action="append", default=[],
+        help=f"only containers that fit: {', '.join(Filter.KEYS)}; the same key again is another value that will do",
+    )  # fmt: skip
+    inspect = verb("inspect", _inspect, "tell all about a container")
+    inspect.add_argument("container", metavar="CONTAINER")
+    top = verb("top", _top, "list the processes of a container")
+    top.add_argument("container", metavar="CONTAINER")
+
+
+def _ps(session: Session, arguments: argparse.Namespace) -> int:
+    records = _wanted(session.engine.containers(), arguments)
+    if arguments.quiet:
+        names = [record.full_name for record in records]
+        session.show(names, lambda: "".join(f"{name}\n" for name in names))
+        return 0
+    rows = [row_of(session.engine, record) for record in records]
+    session.table(rows, COLUMNS, lambda: [cells(row, arguments.no_trunc) for row in rows])
+    return 0
+
+
+def _wanted(records: Sequence[ContainerRecord], arguments: argparse.Namespace) -> list[ContainerRecord]:
+    fits = Filter(arguments.filter)
+    everything = arguments.all or arguments.last is not None or "status" in fits
+    found = [record for record in records if (everything or _alive(record)) and fits(record)]
+    if arguments.last is not None:
+        made = sorted(found, key=lambda record: record.created)
+        last = {record.id for record in made[max(0, len(made) - arguments.last) :]}
+        found = [record for record in found if record.id in last]
+    return found
+
+
+def _alive(record: ContainerRecord) -> bool:
+    """Whether it runs, or will again by itself."""
+    return record.status == "running" or bool(record.restart_at)
+
+
+def _inspect(session: Session, arguments: argparse.Namespace) -> int:
+    record = session.engine.find(arguments.container)
+    session.print_json(
+        row_of(session.engine, record)
+        | {
+            "wanted": record.wanted,
+            "spec": record.source,
+            "operations": [
+                operation_json(operation)
+                for which in ("prepared", "attached", "paused")
+                for operation in record.operations(which)
+            ],
+        }
+    )
+    return 0
+
+
+_TOP = (
+    Column("PID", right=True), Column("PPID", right=True), Column("USER"), Column("CPU", right=True),
+    Column("MEMORY", right=True), Column("STARTED", right=True), Column("COMMAND", shrinks=True),
+)  # fmt: skip
+
+
+def _top(session: Session, arguments: argparse.Namespace) -> int:
+    processes: Sequence[Process] = session.engine.top(arguments.container)
+
+    def rows() -> list[tuple[Cell, ...]]:
+        return [
+            (
+                Cell(str(each.pid), "bold"), Cell(str(each.ppid)), Cell(each.user), Cell(f"{each.cpu_seconds:.2f}s"),
+                Cell(size(each.memory_bytes)), Cell(ago(each.started)), Cell(each.command),
+            )
+            for each in processes
+        ]  # fmt: skip
+
+    session.table([vars(each) for each in processes], _TOP, rows)
+    return 0

@@ -1,0 +1,72 @@
+"""What the words of a command line name: a container, or an app and so all of its containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pycore.cli.rows import process_of, state_of
+from pycore.engine import Engine
+from pycore.errors import Conflict, NotFound, UsageError
+from pycore.state import ContainerRecord
+
+
+def containers_of(engine: Engine, words: Sequence[str]) -> list[ContainerRecord]:
+    """The containers that the words name, each once, in the words' order. Raises NotFound, Conflict."""
+    records = engine.containers()
+    found = {record.id: record for word in words for record in _named(records, word)}
+    return list(found.values())
+
+
+def _named(records: Sequence[ContainerRecord], word: str) -> list[ContainerRecord]:
+    exact = [record for record in records if word in (record.full_name, record.id)]
+    if exact:
+        return exact
+    app = [record for record in records if record.app == word.removesuffix("/")]
+    bare = [record for record in records if record.name == word]
+    if not app and not bare:
+        raise NotFound(f"no such container or app: {word}", hint="pycore ps -a lists the ones there are")
+    if app and bare and app != bare:
+        names = _names(bare)
+        raise Conflict(
+            f"{word} is the name of an app and of {names}", hint=f"say {word}/ for the app, or {bare[0].full_name}"
+        )
+    if len(bare) > 1:
+        raise Conflict(f"several containers are called {word}: {_names(bare)}", hint="say which, as APP/NAME")
+    return app or bare
+
+
+def _names(records: Sequence[ContainerRecord]) -> str:
+    return ", ".join(sorted(record.full_name for record in records))
+
+
+class Filter:
+    """``--filter KEY=VALUE``: the same key again is another value that will do, another key narrows further."""
+
+    KEYS = ("app", "name", "status", "health", "label")
+
+    def __init__(self, words: Iterable[str]) -> None:
+        """Raises UsageError."""
+        self._wanted: dict[str, list[str]] = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals or key not in self.KEYS:
+                raise UsageError(f"--filter {word}: must be KEY=VALUE, with one of {', '.join(self.KEYS)}")
+            self._wanted.setdefault(key, []).append(value)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._wanted
+
+    def __call__(self, record: ContainerRecord) -> bool:
+        """Whether a container is wanted."""
+        return all(any(_fits(record, key, value) for value in values) for key, values in self._wanted.items())
+
+
+def _fits(record: ContainerRecord, key: str, value: str) -> bool:
+    if key == "label":
+        labels: Mapping[str, str] = process_of(record).get("labels", {})
+        name, equals, text = value.partition("=")
+        return name in labels and (not equals or labels[name] == text)
+    if key == "name":
+        return value in record.full_name
+    found = {"app": record.app, "status": state_of(record), "health": record.health or "none"}[key]
+    return found == value

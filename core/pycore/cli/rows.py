@@ -1,0 +1,104 @@
+"""A container as ``ps`` and ``inspect`` show it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pycore.cli.screen import Cell, Column
+from pycore.cli.text import ago, short, span
+from pycore.engine import Engine
+from pycore.errors import PycoreError
+from pycore.live import exit_code
+from pycore.state import ContainerRecord
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    Column("CONTAINER"),
+    Column("IMAGE", shrinks=True),
+    Column("STATUS"),
+    Column("RESTARTS", right=True),
+    Column("ADDRESS"),
+    Column("PORTS"),
+    Column("COMMAND", shrinks=True),
+)
+
+
+def row_of(engine: Engine, record: ContainerRecord) -> Row:
+    """All that is shown of a container, as plain values."""
+    try:
+        told = engine.inspect(record)
+    except PycoreError as error:
+        told = {"problem": error.message}
+    process = process_of(record)
+    return {
+        "container": record.full_name,
+        "id": record.id,
+        "image": process.get("image", ""),
+        "command": process.get("command", []),
+        "labels": process.get("labels", {}),
+        "status": state_of(record),
+        "health": record.health or None,
+        "exit_status": exit_code(record.exit_status),
+        "reason": record.reason or None,
+        "restarts": record.restarts,
+        "restart_at": record.restart_at or None,
+        "pid": record.pid or None,
+        "created": record.created,
+        "started": record.started or None,
+        "finished": record.finished or None,
+        **told,
+    }
+
+
+def process_of(record: ContainerRecord) -> Mapping[str, Any]:
+    """The container's own table, as its spec has it."""
+    tables: Mapping[str, Mapping[str, Any]] = record.source["container"]
+    return tables.get(record.name) or next(iter(tables.values()))
+
+
+def state_of(record: ContainerRecord) -> str:
+    """OCI's state, or ``paused``, or ``restarting`` while its policy waits to start it again."""
+    if record.status == "running" and record.paused:
+        return "paused"
+    if record.status == "stopped" and record.restart_at:
+        return "restarting"
+    return record.status
+
+
+def cells(row: Row, full: bool) -> Sequence[Cell]:
+    """The row's words, in :data:`COLUMNS`; ``full``: nothing is cut."""
+    command = " ".join(map(str, row["command"]))
+    return (
+        Cell(row["container"], "bold"),
+        Cell(str(row["image"])),
+        status_cell(row),
+        Cell(str(row["restarts"]), "" if not row["restarts"] else "yellow"),
+        Cell(str(row.get("address") or "-")),
+        Cell(", ".join(map(str, row.get("ports") or [])) or "-"),
+        Cell(command if full else short(command), "dim"),
+    )
+
+
+def status_cell(row: Row) -> Cell:
+    """What it does and how it fares: ``running 3m (healthy)``, ``stopped (137: killed by SIGKILL) 2h ago``."""
+    status, health = row["status"], row["health"]
+    if status == "running" and row["started"]:
+        words = f"running {ago(row['started'])}" + (f" ({health})" if health else "")
+        return Cell(words, {"unhealthy": "red", "starting": "yellow"}.get(health or "", "green"))
+    if status == "paused" and row["started"]:
+        return Cell(f"paused, up {ago(row['started'])}", "yellow")
+    if status == "restarting":
+        return Cell(f"restarting in {span(row['restart_at'] - time.time() + 0.5)} {_end(row)}", "yellow")
+    if status == "stopped":
+        since = f" {ago(row['finished'])} ago" if row["finished"] else ""
+        return Cell(f"stopped {_end(row)}{since}", "dim" if row["exit_status"] == 0 else "red")
+    return Cell(str(status), "yellow")
+
+
+def _end(row: Row) -> str:
+    """How it last ended, in brackets: exit status and reason."""
+    code = "unknown" if row["exit_status"] is None else str(row["exit_status"])
+    return f"({code}: {row['reason']})" if row["reason"] else f"({code})"

@@ -1,0 +1,118 @@
+"""What a terminal gets instead of plain text: colours, tables that fit its width, lines that change in place.
+
+The only file that imports rich, and it does so inside functions: a command whose output is piped never
+pays for it, and neither does a supervisor that nobody looks at.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import struct
+import termios
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pycore.cli.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pycore.cli.session import Session
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A word in a table, with the colour that a terminal shows it in."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    head: str
+    shrinks: bool = False
+    """Whether a narrow terminal cuts it first."""
+    right: bool = False
+    """Whether it holds numbers."""
+
+
+def console(width: int, environment: Mapping[str, str]) -> Console:
+    """A console that only renders, as wide as a terminal, with what its environment says of colours."""
+    from rich.console import Console
+
+    return Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=1000, _environ=environment,
+        highlight=False, markup=False, emoji=False, legacy_windows=False,
+    )  # fmt: skip
+
+
+def rendered(session: Session, thing: Table) -> str:
+    """A thing as text for the client's terminal."""
+    width, _ = terminal_size(session.stdio[1], session.environment)
+    canvas = console(width, session.environment)
+    with canvas.capture() as capture:
+        canvas.print(thing)
+    return capture.get()
+
+
+class Painting:
+    """Lines in a terminal that are painted over as things change.
+
+    The cursor stays visible and nothing is to be restored, so it does not matter how the command ends.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lines = 0
+
+    def paint(self, thing: Table) -> None:
+        """Paint over what was there before; what does not fit into the terminal is left out."""
+        _, height = terminal_size(self._session.stdio[1], self._session.environment)
+        lines = rendered(self._session, thing).splitlines()[: max(1, height - 1)]
+        back = f"\x1b[{self._lines}F" if self._lines else ""
+        text = back + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J"
+        self._session.write(1, text.encode("utf-8", "replace"))
+        self._lines = len(lines)
+
+
+def terminal_size(fd: int, environment: Mapping[str, str]) -> tuple[int, int]:
+    """(columns, lines): as the environment says, else as the terminal does, else 80 to 24."""
+    try:
+        lines, columns = struct.unpack("HH4x", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    except OSError:
+        lines = columns = 0
+    said = environment.get("COLUMNS", "")
+    return int(said) if said.isascii() and said.isdigit() and 0 < len(said) < 5 else columns or 80, lines or 24
+
+
+def is_terminal(fd: int, environment: Mapping[str, str]) -> bool:
+    """Whether it is a terminal, and one that can do more than print line after line."""
+    return os.isatty(fd) and environment.get("TERM") != "dumb"
+
+
+def show_table(session: Session, head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Print a table that fits into the client's terminal."""
+    session.write(1, rendered(session, table(head, rows)).encode("utf-8", "replace"))
+
+
+def table(head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    """A table for rich; every word of it is harmless."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True, padding=(0, 2, 0, 0))
+    for column in head:
+        made.add_column(
+            column.head, no_wrap=column.shrinks, overflow="ellipsis" if column.shrinks else "fold",
+            justify="right" if column.right else "left", ratio=None,
+        )  # fmt: skip
+    for row in rows:
+        made.add_row(*(Text(one_line(cell.text) or "-", cell.style) for cell in row))
+    return made
