@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from pycore import wording
 from pycore.errors import PluginError, Problem
 from pycore.layout import CONTAINER, DRIVER, Table, tables
 from pycore.plugins import Owner, Plugins
-from pycore.spec import NAME_PATTERN, App, Container, Section, Sections
+from pycore.spec import NAME_PATTERN, App, Container, Process, Section, Sections
 
 MAX_PROBLEMS = 500
 """After so many, a file is not a spec with mistakes but something else."""
@@ -25,8 +25,9 @@ Way = tuple[str | int, ...]
 class Builder:
     """Makes an App of a tree, and collects what is wrong with it on the way."""
 
-    def __init__(self, plugins: Plugins) -> None:
-        self.plugins = plugins
+    def __init__(self, plugins: Plugins, *, alone: bool = False) -> None:
+        """``alone``: what the containers refer to may be missing."""
+        self.plugins, self.alone = plugins, alone
         self.kinds = tables(plugins)
         self.problems: list[Problem] = []
         """What is wrong, without places, which are not known here."""
@@ -52,11 +53,38 @@ class Builder:
             file=file,
             text=text,
         )
-        for each, (drivers, sections) in named[CONTAINER].items():
-            containers[each] = Container(app, each, drivers, sections)
+        for service, (drivers, sections) in named[CONTAINER].items():
+            for each in self._names(service, sections):
+                if each in containers:
+                    message = f"its replicas and [container.{each}] would have the same name"
+                    self._complain((CONTAINER, service), message, at_key=True)
+                containers[each] = Container(app, each, drivers, sections, service=service)
+        if not self.alone:
+            self._check_dependencies({service: _needs(sections) for service, (_, sections) in named[CONTAINER].items()})
         if not tree.get(CONTAINER):
             self._complain((), "no container: a spec has at least one [container.NAME] table", at_key=True)
         return app
+
+    def _names(self, service: str, sections: Sections) -> list[str]:
+        """The containers that a table stands for."""
+        process = sections.get(Process)
+        number = process.replicas if isinstance(process, Process) else None
+        if number is None:
+            return [service]
+        names = [f"{service}-{each}" for each in range(1, number + 1)]
+        self._check_name(names[-1], (CONTAINER, service))
+        return names
+
+    def _check_dependencies(self, needs: Mapping[str, Sequence[str]]) -> None:
+        """Every container that is depended on is there, and none waits for itself."""
+        for name, others in needs.items():
+            for other in others:
+                path = (CONTAINER, name, "depends_on", other)
+                if other not in needs:
+                    message = f"no container {wording.shown(other)} to depend on"
+                    self._complain(path, message, wording.did_you_mean(other, list(needs)), at_key=True)
+                elif _leads_to(needs, other, name):
+                    self._complain(path, f"{name} and {other} would wait for each other for good", at_key=True)
 
     def _name(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -214,3 +242,21 @@ class Builder:
     def _keep(self, problem: Problem) -> None:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
+
+
+def _needs(sections: Sections) -> Sequence[str]:
+    process = sections.get(Process)
+    return list(process.depends_on) if isinstance(process, Process) else ()
+
+
+def _leads_to(needs: Mapping[str, Sequence[str]], start: str, goal: str) -> bool:
+    """Whether a container depends on another, by way of any number of others."""
+    seen, ahead = set[str](), [start]
+    while ahead:
+        name = ahead.pop()
+        if name == goal:
+            return True
+        if name not in seen:
+            seen.add(name)
+            ahead += needs.get(name, ())
+    return False

@@ -15,7 +15,7 @@ import re
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,15 @@ from pycore.comeback import come_back
 from pycore.errors import Conflict, NotFound, UsageError, noted
 from pycore.events import Event, EventQuery
 from pycore.execute import Executor, Timing
+from pycore.following import Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.lifecycle import Lifecycle
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.logs import Chunk, log_dir, read_log
+from pycore.lines import Line
+from pycore.logs import Chunk, LogPump, Query
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
@@ -201,20 +203,43 @@ class Engine:
         records = [self.find(name) for name in names] if names else self.containers()
         return take(records, self.plugins, self.host())
 
-    def logs(self, name: str, *, follow: bool = False, until: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
-        """A container's output; with ``follow`` also what comes, until it has ended or ``until`` says so."""
-        record = self.find(name)
-        first = 0
-        while True:
+    def logs(
+        self, name: str, query: Query = Query(), *, follow: bool = False, hangups: Collection[int] = ()
+    ) -> Iterator[Chunk]:
+        """A container's output as it came; with ``follow`` also what comes, until it has ended.
+
+        ``hangups`` are descriptors of who asks: when one hangs up, nobody cares any more. Raises NotFound, and
+        PycoreError where nothing is kept.
+        """
+        return chunks(self._log_source(self.find(name)), query, self._pump(follow), hangups)
+
+    def lines(
+        self, names: Sequence[str], query: Query = Query(), *, follow: bool = False, hangups: Collection[int] = ()
+    ) -> Iterator[tuple[str, Line]]:
+        """The output of several containers, or of apps, line by line in the order of time, with their full names."""
+        sources = {record.full_name: self._log_source(record) for name in names for record in self.find_all(name)}
+        return lines(sources, query, self._pump(follow), hangups)
+
+    def find_all(self, name: str) -> list[ContainerRecord]:
+        """All containers of an app or a service, or the one of that name. Raises NotFound, Conflict."""
+        records = self.state.containers()
+        whole = [record for record in records if name in (record.app, f"{record.app}/{record.service}")]
+        alike = [record for record in records if name == record.name and record not in whole]
+        if whole and alike:
+            raise Conflict(
+                f"{name} is an app, and {alike[0].full_name} is called so too", hint="say which, as APP/NAME"
+            )
+        return whole or [self.find(name)]
+
+    def _log_source(self, record: ContainerRecord) -> Source:
+        def over() -> bool:
             live = self._lifecycle.live.get(record.id) if self._lifecycle else None
-            over = not follow or live is None or live.drained is None or live.drained.is_set()
-            for chunk in read_log(log_dir(self.data_dir, record.id), first):
-                first += 1
-                yield chunk
-            if over or until():
-                return
-            assert self._lifecycle
-            self._lifecycle.pump.wait_for_more(0.5)
+            return live is None or live.drained is None or live.drained.is_set()
+
+        return Source(record.id, self.plugins.log(container_of(record, self.plugins), self.host()), over)
+
+    def _pump(self, follow: bool) -> LogPump | None:
+        return self._lifecycle.pump if follow and self._lifecycle else None
 
     def busy(self) -> bool:
         """Whether there is something to look after."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -145,6 +146,15 @@ class ProgramNotFound(StartError):
     """The program is not in the container; Docker's 127."""
 
     exit_status = 127
+
+
+@contextlib.contextmanager
+def noted(error: BaseException) -> Generator[None, None, None]:
+    """While a failure is being cleaned up after: what fails there is said beside it, and does not replace it."""
+    try:
+        yield
+    except PycoreError as failure:
+        error.add_note(f"could not be put back: {failure.message}")
 
 
 _KINDS: dict[str, type[PycoreError]] = {

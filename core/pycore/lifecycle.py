@@ -1,77 +1,45 @@
-"""One container's life: prepared, started, stopped, changed, removed. What the engine does to each of many.
+"""One container's life: prepared, created, started, paused, stopped, removed. What the engine does to each of many.
 
 A container's record is written before its operations run, so that at any moment the record names all that
-may have to be taken back.
+may have to be taken back. Ends are heard of on the launcher's thread and put in order by one of our own, the
+janitor; it also asks whether the container is to be started again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
-from pycore.errors import PycoreError, StartError
+from pycore.errors import Conflict, PycoreError, StartError, noted
+from pycore.events import Events
 from pycore.execute import Executor
-from pycore.hookspecs import Host
+from pycore.execution import Executions, InsideOf
+from pycore.health import HealthWatch, Result, Word
+from pycore.hookspecs import End, Host
 from pycore.launch.idmap import root_id
-from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
-from pycore.launch.request import Request
+from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start_time
 from pycore.linux.kernel import Kernel
-from pycore.logs import LogPump, log_dir
-from pycore.ops import Context, Operation, Record, to_record
-from pycore.plan import Action, Description, container_of, describe, difference, source_of
+from pycore.live import Live
+from pycore.logs import LogPump
+from pycore.ops import Context, Operation, to_records
+from pycore.plan import Description, container_of, describe, source_of
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process, parse_duration, signal_number
 from pycore.state import ContainerRecord, State
-from pycore.steps import Step
+from pycore.steps import Phase, Step
+from pycore.streams import OUTPUTS, streams
+from pycore.watch import Later, Watch
 
 KILL_WAIT = 10.0
 """Seconds that a process may take to be gone after SIGKILL; longer means that it hangs in the kernel."""
-
-
-@dataclass
-class Live:
-    """A container whose process runs."""
-
-    record: ContainerRecord
-    pidfd: int
-    drained: threading.Event | None = None
-    """Set when all of its output is in the log; None where no log is kept."""
-    exited: threading.Event = field(default_factory=threading.Event)
-    """The process has ended; ``status`` and ``ended`` say how and when."""
-    settled: threading.Event = field(default_factory=threading.Event)
-    """What was attached to it is undone, and the record says that it has stopped."""
-    decided: threading.Event = field(default_factory=threading.Event)
-    """The start has succeeded or failed: until then the record belongs to the thread that starts it."""
-    failed: bool = False
-    status: int | None = None
-    ended: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the record is changed, after the start is decided."""
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """The exit status as a shell says it, None where nobody can know. Raises TimeoutError."""
-        if not self.settled.wait(timeout):
-            raise TimeoutError(f"{self.record.full_name} still runs after {timeout} s")
-        return exit_code(self.status)
-
-    def close(self) -> None:
-        """Let go of the process; an adopted one that had ended already was never held."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-
-
-def exit_code(status: int | None) -> int | None:
-    """An exit status as a shell says it: 128 + n for signal n."""
-    return status if status is None or status >= 0 else 128 - status
 
 
 class Lifecycle:
@@ -85,19 +53,27 @@ class Lifecycle:
         executor: Executor,
         make_launcher: Callable[[ExitHandler], Launcher],
     ) -> None:
-        """Start the spawner (or reach the one that is there) and take over what runs."""
+        """Start the spawner, or reach the one that is there."""
         self.state, self.plugins, self.kernel, self.executor = state, plugins, kernel, executor
         self.live: dict[str, Live] = {}
-        self._early: dict[str, tuple[int, float]] = {}
-        self._registry = threading.Lock()
-        self._ended: SimpleQueue[Live | None] = SimpleQueue()
+        self.changed = threading.Condition()
+        """Notified whenever something has become of a container."""
+        self.watch = Watch()
+        self.events = Events(state.run_dir)
         self.pump = LogPump()
+        self._early: dict[str, tuple[int | None, float]] = {}
+        self._registry = threading.Lock()
+        self._turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._restarts: dict[str, Later] = {}
+        self._ended: SimpleQueue[Live | None] = SimpleQueue()
+        self.executions = Executions(lambda: self.launcher, plugins, self.host)
         self._janitor = threading.Thread(target=self._tidy, name="pycore-janitor", daemon=True)
         self._janitor.start()
         self.launcher = make_launcher(self._on_exit)
 
     def close(self) -> None:
         """Let go of everything; containers run on."""
+        self.watch.close()
         self._ended.put(None)
         self._janitor.join(KILL_WAIT)
         self.launcher.close()
@@ -105,32 +81,22 @@ class Lifecycle:
         for live in self.live.values():
             live.close()
 
-    def take_over(self) -> None:
-        """Bring records and processes together: what an earlier engine left half done is taken back."""
-        running = {adopted.id: adopted for adopted in self.launcher.adopt()}
-        for record in self.state.containers():
-            adopted = running.get(record.id)
-            if record.status in ("creating", "removing"):
-                self._clean_up(record, adopted)
-            elif adopted:
-                self._adopt(record, adopted)
-            elif record.attached or record.status == "running":
-                self._detach(replace(record, status="stopped", pid=0))
+    def busy(self) -> bool:
+        """Whether there is something to look after: a container that runs, or one that is to be started again."""
+        return self.looked_after() > 0
 
-    def _adopt(self, record: ContainerRecord, adopted: Adopted) -> Live:
-        live = self._look_after(record, adopted.pidfd, adopted.outputs)
-        live.decided.set()
-        if adopted.pidfd < 0:
-            self._over(live, adopted.status, adopted.ended)
-        return live
+    def looked_after(self) -> int:
+        """How many containers run, or wait to be started again."""
+        return len(self.live) + len(self._restarts)
 
-    def _clean_up(self, record: ContainerRecord, adopted: Adopted | None) -> None:
-        if adopted:
-            live = self._adopt(record, adopted)
-            if adopted.pidfd >= 0:
-                self.launcher.kill(record.id, adopted.pidfd, signal.SIGKILL)
-            live.settled.wait(KILL_WAIT)
-        self.remove(record)
+    def turn(self, identity: str) -> threading.RLock:
+        """Held by whoever starts, stops or removes a container: one at a time."""
+        return self._turns[identity]
+
+    def tell(self) -> None:
+        """Something has become of a container: wake whoever waits for it."""
+        with self.changed:
+            self.changed.notify_all()
 
     # -- from nothing to running -------------------------------------------------------------------------
 
@@ -143,101 +109,226 @@ class Lifecycle:
                 id=container.id,
                 app=container.app.name,
                 name=container.name,
+                service=container.service,
                 source=source_of(container.app, container.name),
                 directory=str(container.app.directory),
                 created=time.time(),
                 log=log,
                 auto_remove=auto_remove,
-                prepared=_records(description.prepare),
+                prepared=to_records(description.prepare),
             )
         )
         try:
-            self.executor.run(description.prepare, self._context(record, description.attach))
+            self.executor.run(description.prepare, self.context(record, description.attach))
         except BaseException as error:
             with noted(error):
                 self.remove(record)
             raise
+        self.events.emit("create", record)
         return self.state.write(replace(record, status="created"))
 
     def start(
-        self, record: ContainerRecord, container: Container, description: Description, stdio: Stdio | None = None
+        self,
+        record: ContainerRecord,
+        container: Container,
+        description: Description,
+        stdio: Stdio | None = None,
+        *,
+        hold: bool = False,
+        restart: bool = False,
     ) -> Live:
-        """Clone, attach, exec. On failure what was attached is undone and the container is as before."""
+        """Clone, attach, exec; with ``hold`` all but the last. On failure what was attached is undone and the
+        container is as before.
+
+        ``restart`` says that its policy starts it, not a person.
+        """
+        with self.turn(record.id):
+            live, starting = self._clone(record, container, description, stdio, hold, restart)
+            try:
+                self._attach(live, starting, description)
+                if hold:
+                    starting.entered()
+                    live.starting = starting
+                    live.record = self.state.write(replace(live.record, status="created"))
+                else:
+                    self._go(live, starting)
+            except BaseException as error:
+                self._give_up(live, starting, error)
+            live.decided.set()
+            return live
+
+    def _clone(
+        self,
+        record: ContainerRecord,
+        container: Container,
+        description: Description,
+        stdio: Stdio | None,
+        hold: bool,
+        restart: bool,
+    ) -> tuple[Live, Starting]:
+        self._cancel_restart(record.id)
         self.state.clear_exit(record.id)
         left = record.attached  # what could not be undone after the last run; doing is idempotent, undoing too
-        attached = (*left, *(entry for entry in _records(description.attach) if entry not in left))
-        record = self.state.write(replace(record, attached=attached, exit_status=None))
+        attached = (*left, *(entry for entry in to_records(description.attach) if entry not in left))
+        health = "starting" if self.plugins.health(container, self.host()) else ""
+        fresh = replace(record, attached=attached, exit_status=None, reason="", health=health, wanted="running")
+        counted = {"restarts": record.restarts + 1} if restart else {"restarts": 0, "delay": 0.0}
+        record = self.state.write(replace(fresh, restart_at=0.0, **counted))
         began = self.executor.clock()
-        with _streams(stdio) as (streams, outputs):
-            try:
-                starting = self.launcher.launch(_request(container, description), streams)
-            except BaseException:
-                for fd in outputs:
-                    os.close(fd)
-                raise
+        process = container[Process]
+        log = self.plugins.log(container, self.host()) if stdio is None else None
+        sink = log.open() if log else None
+        with streams(stdio, log=sink is not None, stdin_open=process.stdin_open) as given:
+            starting = self.launcher.launch(_request(container, description), given, hold=hold)
         self.executor.note(container.full_name, "namespaces", lambda: f"clone as pid {starting.pid}", began)
-        live = self._look_after(replace(record, status="running", pid=starting.pid), starting.pidfd, outputs)
-        try:
-            self._attach(live, starting, description)
-            live.record = self.state.write(replace(live.record, started=time.time()))
-        except BaseException as error:
-            live.failed = True
-            cause = starting.abandon()
-            live.decided.set()
-            live.settled.wait(KILL_WAIT)
-            if cause and cause is not error:
-                raise cause from error
-            raise
-        live.decided.set()
-        return live
+        record = replace(record, pid=starting.pid, pid_started=start_time(starting.pid))
+        return self.look_after(record, starting.pidfd, given.kept, container), starting
 
     def _attach(self, live: Live, starting: Starting, description: Description) -> None:
-        ctx = self._context(live.record)
+        ctx = self.context(live.record)
         ctx.pid = starting.pid
         maps = [operation for operation in description.attach if operation.step is Step.IDMAP]
         self.executor.run(maps, ctx)
         starting.mapped()
         self.executor.run(description.attach[len(maps) :], ctx)
+
+    def _go(self, live: Live, starting: Starting) -> None:
         began = self.executor.clock()
         starting.go()
         self.executor.note(live.record.full_name, "exec", lambda: "enter, confine, exec", began)
+        with live.lock:
+            if not live.settled.is_set():
+                live.record = self.state.write(replace(live.record, status="running", started=time.time()))
+        self.events.emit("start", live.record)
+        self.watch_health(live)
+        self.tell()
 
-    def start_again(self, record: ContainerRecord) -> None:
+    def _give_up(self, live: Live, starting: Starting, error: BaseException) -> None:
+        """A start has failed: raise why, when all of it is undone."""
+        live.failed = True
+        cause = starting.abandon()
+        live.decided.set()
+        live.settled.wait(KILL_WAIT)
+        if cause and cause is not error:
+            raise cause from error
+        raise error
+
+    def let_go(self, live: Live) -> None:
+        """Start the program of a container that was created and waits. Raises StartError."""
+        with self.turn(live.record.id):
+            starting, live.starting = live.starting, None
+            if starting is None:
+                return
+            live.decided.clear()
+            try:
+                self._go(live, starting)
+            except BaseException as error:
+                self._give_up(live, starting, error)
+            live.decided.set()
+
+    def start_again(self, record: ContainerRecord, *, restart: bool = False) -> None:
         """Start a container that has stopped, as it was made; one that runs is left alone. Raises StartError."""
-        if self.runs(record):
-            return
-        record = self.current(record)
-        container = self.container(record)
-        host = self.host()
-        description = describe(self.plugins, container, host)
-        if host.problems:
-            raise StartError(f"{record.full_name}: " + "; ".join(problem.message for problem in host.problems))
-        self.start(record, container, description)
+        with self.turn(record.id):
+            if self.runs(record):
+                live = self.live.get(record.id)
+                if live:
+                    self.let_go(live)
+                return
+            record = self.current(record)
+            container = self.container(record)
+            host = self.host()
+            description = describe(self.plugins, container, host)
+            if host.problems:
+                raise StartError(f"{record.full_name}: " + "; ".join(problem.message for problem in host.problems))
+            self.start(record, container, description, restart=restart)
+
+    # -- holding still -----------------------------------------------------------------------------------
+
+    def pause(self, record: ContainerRecord) -> None:
+        """Hold a running container still. Raises Conflict, PycoreError."""
+        with self.turn(record.id):
+            live = self._running(record)
+            operations = self.plugins.describe(Phase.PAUSE, self.container(live.record), self.host())
+            if not operations:
+                raise PycoreError(
+                    f"{record.full_name} cannot be paused: no plugin can on this host", hint="pycore doctor"
+                )
+            if live.record.paused:
+                raise Conflict(f"{record.full_name} is paused already")
+            self._rewrite(live, paused=to_records(operations))
+            try:
+                self.executor.run(operations, self.context(live.record, pid=live.record.pid))
+            except BaseException as error:
+                with noted(error):
+                    self._thaw(live)
+                raise
+            if live.health:
+                live.health.pause()
+            self.events.emit("pause", live.record)
+            self.tell()
+
+    def unpause(self, record: ContainerRecord) -> None:
+        """Let a paused container go on. Raises Conflict, PycoreError."""
+        with self.turn(record.id):
+            live = self._running(record)
+            if not live.record.paused:
+                raise Conflict(f"{record.full_name} is not paused")
+            self._thaw(live)
+            self.events.emit("unpause", live.record)
+            self.tell()
+
+    def _thaw(self, live: Live) -> None:
+        record = live.record
+        failures = self.executor.undo(record.operations("paused"), self.context(record, pid=record.pid))
+        if failures:
+            raise PycoreError(f"{record.full_name}: {'; '.join(failures)}")
+        self._rewrite(live, paused=())
+        if live.health:
+            live.health.unpause()
+
+    def _running(self, record: ContainerRecord) -> Live:
+        live = self.live.get(record.id)
+        if live is None or live.exited.is_set() or live.starting:
+            raise Conflict(f"{record.full_name} is not running", hint=f"pycore start {record.full_name}")
+        return live
+
+    def _rewrite(self, live: Live, **fields: object) -> None:
+        """Change fields of the record of a container whose process may end at this moment."""
+        with live.lock:
+            live.record = self.state.write(replace(self.current(live.record), **fields))  # type: ignore[arg-type]
 
     # -- ends --------------------------------------------------------------------------------------------
 
-    def _look_after(self, record: ContainerRecord, pidfd: int, outputs: Sequence[int]) -> Live:
-        live = Live(record, pidfd)
+    def look_after(
+        self, record: ContainerRecord, pidfd: int, kept: Mapping[str, int], container: Container | None = None
+    ) -> Live:
+        live = Live(record, pidfd, container=container)
+        outputs = {OUTPUTS[name]: fd for name, fd in kept.items() if name in OUTPUTS}
+        live.kept = {name: fd for name, fd in kept.items() if name not in OUTPUTS}
         if outputs:
-            live.drained = self.pump.add(log_dir(self.state.data_dir, record.id), (outputs[0], outputs[1]))
+            sink = self.plugins.log(self.container(record), self.host()).open()
+            live.drained = self.pump.add(record.id, sink, outputs)
         with self._registry:
             self.live[record.id] = live
             early = self._early.pop(record.id, None)
         if early:
-            self._over(live, *early)
+            self.over(live, *early)
         return live
 
-    def _on_exit(self, identity: str, status: int, ended: float) -> None:
+    def _on_exit(self, identity: str, status: int | None, ended: float) -> None:
         """Heard on the launcher's thread: note it, and leave the work to the janitor."""
+        if self.executions.heard(identity, status):
+            return
         with self._registry:
             live = self.live.get(identity)
             if live is None:
                 self._early[identity] = (status, ended)
         if live:
-            self._over(live, status, ended)
+            self.over(live, status, ended)
 
-    def _over(self, live: Live, status: int | None, ended: float) -> None:
+    def over(self, live: Live, status: int | None, ended: float) -> None:
         live.status, live.ended = status, ended
+        self.state.note_end(live.record.id, status, ended)
         live.exited.set()
         self._ended.put(live)
 
@@ -245,31 +336,145 @@ class Lifecycle:
         """The janitor's thread: undo what was attached to processes that have ended."""
         while (live := self._ended.get()) is not None:
             live.decided.wait()
+            if live.health:
+                live.health.stop()
             if live.drained:
                 live.drained.wait(KILL_WAIT)
-            with live.lock, contextlib.suppress(PycoreError, OSError):
-                self._settle(live)
-            live.settled.set()
+            with live.lock:
+                with contextlib.suppress(PycoreError, OSError):
+                    self._settle(live)
+                live.settled.set()
+            self.tell()
 
     def _settle(self, live: Live) -> None:
         record = replace(live.record, status="stopped", pid=0, exit_status=live.status, finished=live.ended)
         try:
-            live.record = self._detach(record)
+            reason = "" if live.failed else self._reason(live)
+            record = self.detach(replace(record, reason=reason))
+            delay = None if live.failed else self._delay(live)
+            live.record = self.state.write(self._to_restart(record, delay)) if delay is not None else record
         finally:  # only now: who asks meanwhile must find that there is still something to wait for
             with self._registry:
                 self.live.pop(record.id, None)
             live.close()
-        if record.auto_remove and not live.failed:
+        if live.failed:
+            return
+        self.events.emit("die", live.record, exit_status=live.status, reason=live.record.reason)
+        if delay is not None:
+            self.schedule(live.record)
+        elif record.auto_remove:
             self.remove(live.record)
 
-    def _detach(self, record: ContainerRecord) -> ContainerRecord:
+    def detach(self, record: ContainerRecord) -> ContainerRecord:
         """Undo what was attached to a process that has ended, and write that it has."""
-        failures = self.executor.undo(record.operations("attached"), self._context(record))
+        ctx = self.context(record)
+        failures = self.executor.undo(record.operations("paused"), ctx)
+        failures += self.executor.undo(record.operations("attached"), ctx)
         # What could not be undone stays in the journal, for the removal to try again.
-        return self.state.write(replace(record, attached=record.attached if failures else ()))
+        attached = (*record.paused, *record.attached) if failures else ()
+        return self.state.write(replace(record, paused=(), attached=attached))
+
+    def _reason(self, live: Live) -> str:
+        """Why it ended, where its status does not say it all."""
+        if live.unhealthy:
+            return "it was unhealthy"
+        if live.status is None:
+            return "pycore was not there to see it end"
+        if live.status == 0 or live.record.wanted == "stopped":
+            return ""
+        return self.plugins.ended(self.container(live.record), self.host(), live.status)
+
+    # -- starting again ----------------------------------------------------------------------------------
+
+    def _delay(self, live: Live) -> float | None:
+        """Seconds until its policy starts it again; None where it does not."""
+        record = live.record
+        if record.status == "created":
+            return None
+        end = End(
+            status=live.status,
+            ran=max(0.0, live.ended - record.started),
+            restarts=record.restarts,
+            delay=record.delay,
+            stopped=record.wanted == "stopped",
+            unhealthy=live.unhealthy,
+        )
+        return self.plugins.restart(self.container(record), end)
+
+    @staticmethod
+    def _to_restart(record: ContainerRecord, delay: float) -> ContainerRecord:
+        return replace(record, delay=delay, restart_at=time.time() + delay)
+
+    def schedule(self, record: ContainerRecord) -> None:
+        wait = max(0.0, record.restart_at - time.time())
+        self._restarts[record.id] = self.watch.at(wait, partial(self._restart, record.id), slow=True)
+
+    def _cancel_restart(self, identity: str) -> None:
+        later = self._restarts.pop(identity, None)
+        if later:
+            later.cancel()
+
+    def _restart(self, identity: str) -> None:
+        """Its time has come: start it, unless somebody was faster or wants it stopped."""
+        with self.turn(identity):
+            record = self.state.container(identity)
+            self._restarts.pop(identity, None)
+            if record is None or not record.restart_at or record.wanted == "stopped" or identity in self.live:
+                return
+            self.events.emit("restart", record, restarts=record.restarts + 1)
+            try:
+                self.start_again(record, restart=True)
+            except PycoreError as error:
+                self._restart_failed(self.current(record), error)
+        self.tell()
+
+    def _restart_failed(self, record: ContainerRecord, error: PycoreError) -> None:
+        end = End(status=125, ran=0.0, restarts=record.restarts, delay=record.delay, stopped=False)
+        delay = self.plugins.restart(self.container(record), end)
+        record = replace(record, reason=error.message, exit_status=125, status="stopped")
+        self.state.write(self._to_restart(record, delay) if delay is not None else record)
+        self.events.emit("die", record, exit_status=125, reason=error.message)
+        if delay is not None:
+            self.schedule(self.current(record))
+
+    # -- health ------------------------------------------------------------------------------------------
+
+    def watch_health(self, live: Live) -> None:
+        """Ask a running container how it is, in the way that its spec wants it now."""
+        check = self.plugins.health(self.container(live.record), self.host())
+        if check is None:
+            if live.health:
+                live.health.stop()
+                live.health = None
+                self._rewrite(live, health="")
+        elif live.health:
+            live.health.change(check)
+        else:
+            if not live.record.health:
+                self._rewrite(live, health="starting")
+            record = live.record
+            inside = InsideOf(self.executions, live, partial(self.container, record))
+            heard = partial(self._health_changed, live)
+            age = max(0.0, time.time() - record.started)
+            live.health = HealthWatch(self.watch, check, inside, heard, word=record.health, age=age)
+
+    def _health_changed(self, live: Live, word: Word, result: Result) -> None:
+        if live.exited.is_set() or not live.health:
+            return
+        self._rewrite(live, health=word)
+        self.events.emit("health", live.record, health=word, output=result.output)
+        self.tell()
+        then = live.health.health.check.on_unhealthy if word == "unhealthy" else "none"
+        if then == "stop":
+            self.stop([live.record])
+        elif then == "restart":
+            live.unhealthy = True
+            self._see_end(live, self._ask_to_end(live, None))
+
+    # -- stopping ----------------------------------------------------------------------------------------
 
     def runs(self, record: ContainerRecord) -> bool:
-        """Whether a container runs; one that has just ended is put in order before the answer."""
+        """Whether a container runs, or waits to; one that has just ended is put in order before the answer."""
         live = self.live.get(record.id)
         if live and live.exited.is_set():
             live.settled.wait(KILL_WAIT)
@@ -277,93 +482,87 @@ class Lifecycle:
         return live is not None
 
     def stop(self, records: Sequence[ContainerRecord], seconds: float | None = None) -> None:
-        """Ask all to end, wait for each as long as it may take (or ``seconds``), then kill."""
+        """Ask all to end, wait for each as long as it may take (or ``seconds``), then kill. None is started again."""
         waiting: list[tuple[Live, float]] = []
         for record in records:
-            live = self.live.get(record.id)
-            if live is None:
-                continue
-            process = self.container(live.record)[Process]
-            grace = parse_duration(process.stop_grace_period) if seconds is None else seconds
-            self.launcher.kill(record.id, live.pidfd, signal_number(process.stop_signal))
-            waiting.append((live, time.monotonic() + grace))
+            with self.turn(record.id):
+                live = self._want_stopped(record)
+            if live:
+                waiting.append((live, self._ask_to_end(live, seconds)))
         for live, deadline in waiting:
-            if not live.exited.wait(max(0.0, deadline - time.monotonic())):
-                self.launcher.kill(live.record.id, live.pidfd, signal.SIGKILL)
-            if not live.settled.wait(KILL_WAIT):
-                raise PycoreError(
-                    f"{live.record.full_name} does not end, not even by SIGKILL",
-                    hint=f"its process hangs in the kernel: see /proc/{live.record.pid}/stack",
-                )
+            self._see_end(live, deadline)
+
+    def _want_stopped(self, record: ContainerRecord) -> Live | None:
+        """Note that it shall not run; what there is to be stopped."""
+        self._cancel_restart(record.id)
+        live = self.live.get(record.id)
+        if live:
+            self._rewrite(live, wanted="stopped")
+            return live
+        now = self.state.container(record.id)
+        if now and (now.wanted != "stopped" or now.restart_at):
+            self.state.write(replace(now, wanted="stopped", restart_at=0.0))
+        return None
+
+    def _ask_to_end(self, live: Live, seconds: float | None) -> float:
+        """Send the signal that asks it to end; until when it may take, on the monotonic clock."""
+        process = self.container(live.record)[Process]
+        grace = parse_duration(process.stop_grace_period) if seconds is None else seconds
+        number = signal.SIGKILL if live.starting else signal_number(process.stop_signal)
+        self.launcher.kill(live.record.id, live.pidfd, number)
+        if live.record.paused:
+            self._thaw(live)
+        return time.monotonic() + grace
+
+    def signal(self, live: Live, number: int) -> None:
+        """Pass a person's signal on. One that is to end the container is an order that it stays so."""
+        ends = (signal.SIGKILL, signal_number(self.container(live.record)[Process].stop_signal))
+        if number in ends:
+            self._rewrite(live, wanted="stopped")
+        self.launcher.kill(live.record.id, live.pidfd, number)
+        if number == signal.SIGKILL and live.record.paused:
+            self._thaw(live)
+
+    def rename(self, record: ContainerRecord, new: str) -> ContainerRecord:
+        """Give a container, and its app of which it is all, another name."""
+        table = record.source["container"][record.name]
+        source = {**record.source, "name": new, "container": {new: table}}
+        live = self.live.get(record.id)
+        with live.lock if live else contextlib.nullcontext():
+            renamed = replace(self.current(record), app=new, name=new, service=new, source=source)
+            self.state.write(renamed)
+            if live:
+                live.record, live.container = renamed, None
+        self.events.emit("rename", renamed, before=record.full_name)
+        return renamed
+
+    def _see_end(self, live: Live, deadline: float) -> None:
+        if not live.exited.wait(max(0.0, deadline - time.monotonic())):
+            self.launcher.kill(live.record.id, live.pidfd, signal.SIGKILL)
+        if not live.settled.wait(KILL_WAIT):
+            raise PycoreError(
+                f"{live.record.full_name} does not end, not even by SIGKILL",
+                hint=f"its process hangs in the kernel: see /proc/{live.record.pid}/stack",
+            )
 
     def remove(self, record: ContainerRecord) -> None:
         """Take back all that was done for a container, and forget it. Raises PycoreError for what stays."""
         self.stop([record])
-        record = self.state.write(replace(self.current(record), status="removing"))
-        ctx = self._context(record)
-        failures = self.executor.undo(record.operations("attached"), ctx)
-        failures += self.executor.undo(record.operations("prepared"), ctx)
-        if failures:
-            raise PycoreError(f"{record.full_name}: {'; '.join(failures)}", hint="mend it, then repeat the command")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.state.data_dir / "containers" / record.id)
-        self.state.forget(record.id)
-
-    # -- changes -----------------------------------------------------------------------------------------
-
-    def change(self, actions: Sequence[Action]) -> Callable[[], None]:
-        """Bring the host side of containers to their changed specs: undo all that went, then do all that came.
-
-        In this order over all of them, so that what one lets go of (a port) another can have. For a running
-        container it is a live change. Returns the way back; on failure it has been gone.
-        """
-        swaps = [self._swap(action) for action in actions]
-        put_back = partial(self._exchange, [swap.reversed() for swap in swaps])
-        try:
-            self._exchange(swaps)
-        except BaseException as error:
-            with noted(error):
-                put_back()
-            raise
-        return put_back
-
-    def _swap(self, action: Action) -> _Swap:
-        assert action.new
-        assert action.old
-        record = self.current(action.old)
-        running = self.runs(record)
-        after = action.description
-        was = _Journal(record.source, record.prepared, record.attached)
-        wanted = _Journal(
-            source_of(action.new.app, action.new.name),
-            _records(after.prepare),
-            _records(after.attach) if running else (),
-        )
-        before = [*record.operations("prepared"), *(record.operations("attached") if running else [])]
-        gone, came = difference(before, [*after.prepare, *(after.attach if running else ())])
-        ctx = self._context(record, after.attach)
-        ctx.pid = record.pid if running else 0
-        return _Swap(record, ctx, gone, came, was, wanted)
-
-    def _exchange(self, swaps: Sequence[_Swap]) -> None:
-        for swap in swaps:
-            self._write(swap.record, swap.wanted, (*_records(swap.gone), *_records(swap.came)))
-            failures = self.executor.undo(swap.gone, swap.ctx)
+        with self.turn(record.id):
+            if self.state.container(record.id) is None:
+                return
+            record = self.state.write(replace(self.current(record), status="removing"))
+            ctx = self.context(record)
+            failures = self.executor.undo(record.operations("attached"), ctx)
+            failures += self.executor.undo(record.operations("prepared"), ctx)
             if failures:
-                raise PycoreError(f"{swap.record.full_name}: {'; '.join(failures)}")
-        for swap in swaps:
-            self.executor.run(swap.came, swap.ctx)
-            self._write(swap.record, swap.wanted)
-
-    def _write(self, record: ContainerRecord, journal: _Journal, more: tuple[Record, ...] = ()) -> None:
-        """Write a record with another journal, where its process may end at this moment."""
-        prepared = (*(entry for entry in more if entry not in journal.prepared), *journal.prepared)
-        live = self.live.get(record.id)
-        with live.lock if live else contextlib.nullcontext():
-            current = replace(self.current(record), source=journal.source, prepared=prepared, attached=journal.attached)
-            if live and not live.exited.is_set():
-                live.record = current
-            self.state.write(current)
+                raise PycoreError(f"{record.full_name}: {'; '.join(failures)}", hint="mend it, then repeat the command")
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.state.data_dir / "containers" / record.id)
+            self.state.forget(record.id)
+            self.events.emit("destroy", record)
+        self._turns.pop(record.id, None)
+        self.tell()
 
     # -- small things ------------------------------------------------------------------------------------
 
@@ -373,81 +572,17 @@ class Lifecycle:
 
     def container(self, record: ContainerRecord) -> Container:
         """The container as it was made."""
-        return container_of(record, self.plugins)
+        live = self.live.get(record.id)
+        if live is None:
+            return container_of(record, self.plugins)
+        if live.container is None:
+            live.container = container_of(live.record, self.plugins)
+        return live.container
 
     def current(self, record: ContainerRecord) -> ContainerRecord:
         """The record as it is now."""
         return self.state.container(record.id) or record
 
-    def _context(self, record: ContainerRecord, attach: Sequence[Operation] = ()) -> Context:
+    def context(self, record: ContainerRecord, attach: Sequence[Operation] = (), *, pid: int = 0) -> Context:
         """``attach`` are the operations that map the ids of a user namespace, for those that own files for it."""
-        return Context(self.kernel, container=record.full_name, root_id=root_id(attach))
-
-
-@dataclass(frozen=True)
-class _Journal:
-    """The part of a record that a change changes."""
-
-    source: Mapping[str, Any]
-    prepared: tuple[Record, ...]
-    attached: tuple[Record, ...]
-
-
-@dataclass(frozen=True)
-class _Swap:
-    """A change of one container: operations against others, one journal against another."""
-
-    record: ContainerRecord
-    ctx: Context
-    gone: tuple[Operation, ...]
-    came: tuple[Operation, ...]
-    was: _Journal
-    wanted: _Journal
-
-    def reversed(self) -> _Swap:
-        """The way back."""
-        return _Swap(self.record, self.ctx, self.came, self.gone, self.wanted, self.was)
-
-
-def _records(operations: Sequence[Operation]) -> tuple[Record, ...]:
-    return tuple(to_record(operation) for operation in operations)
-
-
-def _request(container: Container, description: Description) -> Request:
-    process = container[Process]
-    return Request(
-        id=container.id,
-        name=container.full_name,
-        operations=description.process,
-        argv=process.command,
-        environment=process.environment,
-        working_dir=process.working_dir,
-    )
-
-
-@contextlib.contextmanager
-def _streams(stdio: Stdio | None) -> Generator[tuple[Stdio, tuple[int, ...]], None, None]:
-    """The program's streams: those given, or nothing to read and a pipe for each kind of output.
-
-    Yields also the read ends; they are the caller's, the rest is closed here.
-    """
-    if stdio is not None:
-        yield stdio, ()
-        return
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    out_read, out_write = os.pipe2(os.O_CLOEXEC)
-    err_read, err_write = os.pipe2(os.O_CLOEXEC)
-    try:
-        yield Stdio(null, out_write, err_write, (out_read, err_read)), (out_read, err_read)
-    finally:
-        for fd in (null, out_write, err_write):
-            os.close(fd)
-
-
-@contextlib.contextmanager
-def noted(error: BaseException) -> Generator[None, None, None]:
-    """While a failure is being cleaned up after: what fails there is said beside it, and does not replace it."""
-    try:
-        yield
-    except PycoreError as failure:
-        error.add_note(f"could not be put back: {failure.message}")
+        return Context(self.kernel, container=record.full_name, root_id=root_id(attach), pid=pid)

@@ -67,14 +67,17 @@ def load_text(
     return app
 
 
-def load_source(source: Mapping[str, Any], *, directory: Path, plugins: Plugins, name: str = "app") -> App:
+def load_source(
+    source: Mapping[str, Any], *, directory: Path, plugins: Plugins, name: str = "app", alone: bool = False
+) -> App:
     """The App of plain values, as :attr:`App.source` keeps them; ``name`` serves where they have none.
 
-    Raises SpecError; its problems have a path but no place, since there is no text.
+    ``alone`` says that it is one container's part of a spec that was checked as a whole: what it refers to may
+    be missing. Raises SpecError; its problems have a path but no place, since there is no text.
     """
-    builder = Builder(plugins)
+    builder = Builder(plugins, alone=alone)
     app = builder.app(source, directory, name)
-    problems = builder.problems or plugins.validate(app)
+    problems = builder.problems or ([] if alone else plugins.validate(app))
     if problems:
         raise SpecError(problems[:MAX_PROBLEMS])
     return app

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -118,6 +118,11 @@ def to_record(operation: Operation) -> Record:
     for item in fields(operation):
         record[item.name] = _plain(getattr(operation, item.name))
     return record
+
+
+def to_records(operations: Iterable[Operation]) -> tuple[Record, ...]:
+    """Operations as a journal keeps them."""
+    return tuple(to_record(operation) for operation in operations)
 
 
 def from_record(record: Mapping[str, Any]) -> Operation:

@@ -6,7 +6,7 @@ Nothing here can write. ``apply`` carries out the very list that ``plan`` shows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -20,6 +20,8 @@ from pycore.plugins import Plugins
 from pycore.spec import App, Change, Container, Process, Sections
 from pycore.state import AppRecord, ContainerRecord
 from pycore.steps import Phase
+
+_HEALTH = "give it one: [container.NAME.health]"
 
 
 class Kind(Enum):
@@ -94,6 +96,8 @@ class Plan:
     actions: tuple[Action, ...]
     generations: Mapping[str, int] = field(default_factory=dict[str, int])
     unchanged: tuple[str, ...] = ()
+    ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Container name to the id that it has when the plan is carried out."""
 
 
 def describe(plugins: Plugins, container: Container, host: Host) -> Description:
@@ -105,9 +109,18 @@ def describe(plugins: Plugins, container: Container, host: Host) -> Description:
 def make_plan(
     app: App, records: Iterable[ContainerRecord], applied: AppRecord | None, plugins: Plugins, host: Host
 ) -> Plan:
-    """Compare an app with what there is of it. Raises SpecError for what stands in its way on this host."""
-    planner = _Planner(app, plugins, host, dict(applied.generations if applied else {}))
-    existing = {record.name: record for record in records if record.status not in ("creating", "removing")}
+    """Compare an app with what there is of it. Raises SpecError for what stands in its way on this host.
+
+    ``records`` are those of all containers there are.
+    """
+    records = list(records)
+    taken = {record.id for record in records}
+    planner = _Planner(app, plugins, host, dict(applied.generations if applied else {}), taken)
+    existing = {
+        record.name: record
+        for record in records
+        if record.app == app.name and record.status not in ("creating", "removing")
+    }
     for name in sorted(set(existing) - set(app.containers)):
         planner.remove(existing[name])
     for name, container in app.containers.items():
@@ -116,28 +129,45 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, app: App, plugins: Plugins, host: Host, generations: dict[str, int]) -> None:
-        self.app, self.plugins, self.host, self.generations = app, plugins, host, generations
+    def __init__(
+        self, app: App, plugins: Plugins, host: Host, generations: dict[str, int], taken: Collection[str]
+    ) -> None:
+        self.app, self.plugins, self.host, self.generations, self.taken = app, plugins, host, generations, taken
         self.actions: list[Action] = []
         self.unchanged: list[str] = []
+        self.ids: dict[str, str] = {}
 
     def plan(self) -> Plan:
         if self.host.problems:
             raise SpecError(locate(self.host.problems, self.app.text, self.app.file))
-        return Plan(self.app, tuple(self.actions), self.generations, tuple(self.unchanged))
+        return Plan(self.app, tuple(self.actions), self.generations, tuple(self.unchanged), self.ids)
 
     def describe(self, container: Container) -> Description:
         """Describe, and turn problems relative to the container's table into problems of the file."""
         before = len(self.host.problems)
+        self.ids[container.name] = container.id
         if not container[Process].command:
             hint = 'command = ["sh", "-c", "..."]'
             self.host.problems.append(Problem((), "no command: the image does not say what to run", hint, at_key=True))
+        self.check_health(container)
         description = describe(self.plugins, container, self.host)
         self.host.problems[before:] = [
-            replace(problem, path=("container", container.name, *problem.path))
+            replace(problem, path=("container", container.service, *problem.path))
             for problem in self.host.problems[before:]
         ]
         return description
+
+    def check_health(self, container: Container) -> None:
+        """Who is waited for to be healthy must have a way to say so."""
+        process = container[Process]
+        if process.goal == "healthy" and not self.plugins.health(container, self.host):
+            self.host.problems.append(Problem(("goal",), "it has no health check", hint=_HEALTH))
+        for service, condition in process.depends_on.items():
+            others = (other for other in self.app.containers.values() if other.service == service)
+            other = next(others, None)
+            if condition == "healthy" and other and not self.plugins.health(other, self.host):
+                path = ("depends_on", service)
+                self.host.problems.append(Problem(path, f"{service} has no health check", hint=_HEALTH))
 
     def remove(self, record: ContainerRecord) -> None:
         reason = Reason("it is not in the file any more", Change.RECREATE)
@@ -153,7 +183,7 @@ class _Planner:
         hardest = max((reason.change for reason in reasons), default=Change.NOTHING)
         if hardest is Change.RECREATE:
             self.create(container, reasons, record)
-        elif record.status == "stopped" and record.exit_status != 0:
+        elif record.status != "running" and (record.exit_status != 0 or record.wanted == "stopped"):
             self.start(container, (*reasons, Reason(_ended(record), Change.RESTART)), record)
         elif hardest is Change.RESTART:
             self.start(container, reasons, record)
@@ -161,9 +191,13 @@ class _Planner:
             self.update(container, reasons, record)
         else:
             self.unchanged.append(record.full_name)
+            self.ids[container.name] = record.id
 
     def create(self, container: Container, reasons: tuple[Reason, ...], old: ContainerRecord | None = None) -> None:
-        generation = self.generations[container.name] = self.generations.get(container.name, 0) + 1
+        generation = self.generations.get(container.name, 1)
+        while identity(self.host.instance, container.full_name, generation) in self.taken:
+            generation += 1
+        self.generations[container.name] = generation
         new = container.with_id(identity(self.host.instance, container.full_name, generation))
         description = self.describe(new)
         kind = Kind.RECREATE if old else Kind.CREATE
@@ -205,13 +239,16 @@ class _Planner:
 
 def container_of(record: ContainerRecord, plugins: Plugins) -> Container:
     """A container as it was made. Raises SpecError where a plugin that its spec needs is not installed any more."""
-    app = load_source(record.source, directory=Path(record.directory), plugins=plugins)
-    return app.containers[record.name].with_id(record.id)
+    app = load_source(record.source, directory=Path(record.directory), plugins=plugins, alone=True)
+    return replace(app.containers[record.name], id=record.id, service=record.service or record.name)
 
 
 def source_of(app: App, name: str) -> Mapping[str, Any]:
     """The app's source with one container alone: what a container's record keeps."""
-    return {**app.source, "name": app.name, "container": {name: app.source["container"][name]}}
+    table: Mapping[str, Any] = app.source["container"][app.containers[name].service]
+    if "replicas" in table:
+        table = {key: value for key, value in table.items() if key != "replicas"}
+    return {**app.source, "name": app.name, "container": {name: table}}
 
 
 def identity(instance: str, full_name: str, generation: int) -> str:
@@ -268,6 +305,8 @@ def _section_reasons(old: Sections, new: Sections, prefix: str) -> Iterator[Reas
 
 
 def _ended(record: ContainerRecord) -> str:
+    if record.wanted == "stopped":
+        return "it was stopped"
     if record.exit_status is None:
         return "it is not running"
     if record.exit_status < 0:

@@ -196,6 +196,14 @@ def signal_number(name: str) -> int:
         raise ValueError(f"no such signal: {name!r}") from None
 
 
+def signal_name(number: int) -> str:
+    """``SIGKILL`` of 9; a real-time signal is called by its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 _SIGNALS = "|".join(each.name.removeprefix("SIG") for each in signal.Signals if each.name.isalnum())
 SignalName = Annotated[Text, pydantic.AfterValidator(_signal), looks("signal", f"(SIG)?({_SIGNALS})|[1-9]|[1-5][0-9]")]
 
@@ -304,6 +312,8 @@ class Container:
     """Area to chosen driver: ``{"network": "bridge", "storage": "overlayfs"}``."""
     sections: Sections
     id: str = ""
+    service: str = ""
+    """The name of its table in the file: its own name, or the one that its replicas share."""
 
     @property
     def full_name(self) -> str:

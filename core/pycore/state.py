@@ -1,6 +1,7 @@
 """What is running (run dir) and what was applied (data dir), each a small JSON file put in place whole.
 
     RUN_DIR/lock                     held by the one engine that may change things; its process id
+    RUN_DIR/boot                     the boot of the host in which all this is true
     RUN_DIR/containers/ID/state.jsonl the record of a container: the journal of its operations
     RUN_DIR/containers/ID/exit.json  how it ended, written by the spawner
     DATA_DIR/apps/APP.json           what was applied
@@ -9,6 +10,7 @@ The run dir goes with the kernel's own state at a reboot, so it is not fsynced; 
 record is written many times in its life, and putting a file in place whole costs a millisecond where the run
 dir is on a disk (ext4 allocates at once what is renamed over another): so each write appends one line with
 what has changed, and whoever reads lays the lines over each other. A line that is not whole was never written.
+Who holds the lock has all records in memory: it alone writes them.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ class ContainerRecord:
     source: Mapping[str, Any]
     """The app's source with this container alone: its table and the app's named tables."""
     directory: str
+    service: str = ""
+    """The name of its table in the file: its own name, or the one that its replicas share."""
     status: Status = "creating"
     pid: int = 0
     """Its first process; with the status ``created``, one that waits to be started, or 0."""
@@ -61,6 +65,10 @@ class ContainerRecord:
     """What a person, or an apply, last asked for; the restart policy works towards it."""
     restarts: int = 0
     """How often it was started again by its policy since then."""
+    restart_at: float = 0.0
+    """When its policy starts it again, in seconds since 1970; 0 where it does not."""
+    delay: float = 0.0
+    """Seconds that its last start was delayed by, where that was a restart."""
     health: str = ""
     """``starting``, ``healthy``, ``unhealthy``; empty where nobody asks."""
     paused: tuple[Record, ...] = ()
@@ -113,8 +121,14 @@ class State:
         self.run_dir = run_dir
         self.data_dir = data_dir
         self._lock = -1
-        self._written: dict[str, ContainerRecord] = {}
-        """The records as this process last wrote them; after a take-over the first write is a whole one again."""
+        self._records: dict[str, ContainerRecord] = {}
+        """All records, while the lock is ours: nobody else writes them."""
+        self._ends: dict[str, tuple[int | None, float]] = {}
+        """Exit statuses and times of processes that have ended, and whose records are not written yet."""
+        self._whole: set[str] = set()
+        """Those that this process wrote as a whole, so that a line with what has changed can follow."""
+        self.rebooted = False
+        """Whether the host has started anew since the run dir was last locked: known once the lock is ours."""
 
     # -- the lock ----------------------------------------------------------------------------------------
 
@@ -134,6 +148,7 @@ class State:
             self._lock = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.pwrite(self._lock, f"{os.getpid():<10}\n".encode(), 0)
+            self.rebooted = self._note_boot()
         except BlockingIOError:
             self.unlock()
             raise Conflict(
@@ -146,11 +161,27 @@ class State:
                 hint="run as root, or choose directories of your own with --run-dir and --data-dir",
             ) from error
 
+        self._records = {record.id: record for record in self._read_all()}
+
     def unlock(self) -> None:
         """Let another engine in."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+            self._records.clear()
+            self._whole.clear()
+
+    def _note_boot(self) -> bool:
+        """Whether this is another boot than the one that the run dir was last used in (random(4), boot_id)."""
+        place = self.run_dir / "boot"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        try:
+            if place.read_text(encoding="ascii") == boot:
+                return False
+        except (OSError, UnicodeDecodeError):
+            pass
+        place.write_text(boot, encoding="ascii")
+        return True
 
     # -- containers --------------------------------------------------------------------------------------
 
@@ -159,40 +190,57 @@ class State:
 
     def write(self, record: ContainerRecord) -> ContainerRecord:
         """Put a record in place; returns it, so that a change and its writing are one line."""
-        before = self._written.get(record.id)
-        if before is None:
+        before = self._records.get(record.id)
+        if before is None or record.id not in self._whole:
             directory = self.container_dir(record.id)
             directory.mkdir(mode=0o711, exist_ok=True)
             _put(directory / STATE_FILE, vars(record), durable=False)
+            self._whole.add(record.id)
         else:
             changed = {key: value for key, value in vars(record).items() if value != getattr(before, key)}
             _append(f"{self.run_dir}/containers/{record.id}/{STATE_FILE}", changed)
-        self._written[record.id] = record
+        self._records[record.id] = record
         return record
 
     def forget(self, identity: str) -> None:
         """Remove all that the run dir keeps of a container."""
-        self._written.pop(identity, None)
+        self._records.pop(identity, None)
+        self._ends.pop(identity, None)
+        self._whole.discard(identity)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.container_dir(identity))
 
     def containers(self) -> list[ContainerRecord]:
         """All records, by app and name; a container that has ended meanwhile is shown as ended."""
-        found: list[ContainerRecord] = []
-        for directory in sorted(_entries(self.run_dir / "containers")):
-            record = self.container(directory.name)
-            if record is not None:
-                found.append(record)
+        found = [self._as_ended(each) for each in self._records.values()] if self._lock >= 0 else self._read_all()
         return sorted(found, key=lambda record: (record.app, record.name, record.created))
+
+    def _read_all(self) -> list[ContainerRecord]:
+        records = (self._read_one(directory.name) for directory in _entries(self.run_dir / "containers"))
+        return [record for record in records if record is not None]
 
     def container(self, identity: str) -> ContainerRecord | None:
         """One record, or None where there is none."""
-        fields = _get(self.container_dir(identity) / STATE_FILE)
-        return None if fields is None else self.settle(_container(fields))
+        if self._lock < 0:
+            return self._read_one(identity)
+        record = self._records.get(identity)
+        return self._as_ended(record) if record else None
 
-    def settle(self, record: ContainerRecord) -> ContainerRecord:
+    def _read_one(self, identity: str) -> ContainerRecord | None:
+        fields = _get(self.container_dir(identity) / STATE_FILE)
+        return None if fields is None else self._settle(_container(fields))
+
+    def note_end(self, identity: str, status: int | None, time: float) -> None:
+        """A process has ended: whoever asks sees it from now on, until the record is written that says so."""
+        self._ends[identity] = (status, time)
+
+    def _as_ended(self, record: ContainerRecord) -> ContainerRecord:
+        end = self._ends.get(record.id) if record.pid else None
+        return replace(record, status="stopped", exit_status=end[0], finished=end[1]) if end else record
+
+    def _settle(self, record: ContainerRecord) -> ContainerRecord:
         """The record with the exit status that the spawner wrote down, if there is one."""
-        if record.status != "running":
+        if not record.pid:
             return record
         ended = _read(self.container_dir(record.id) / EXIT_FILE)
         if ended is None:
@@ -201,6 +249,7 @@ class State:
 
     def clear_exit(self, identity: str) -> None:
         """Forget an earlier end, before the container starts again."""
+        self._ends.pop(identity, None)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.container_dir(identity) / EXIT_FILE)
 

@@ -122,7 +122,7 @@ class Server:
                 connection, _ = self.listener.accept()
                 self._add(1)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-            if self.clients or self.engine.running():
+            if self.clients or self.engine.busy():
                 idle_since = time.monotonic()
             elif self.linger is not None and time.monotonic() - idle_since >= self.linger:
                 break
@@ -131,7 +131,7 @@ class Server:
     def _patience(self, idle_since: float) -> float | None:
         if self.linger is None:
             return None
-        if self.clients or self.engine.running():
+        if self.clients or self.engine.busy():
             return self.linger
         return max(0.0, idle_since + self.linger - time.monotonic())
 

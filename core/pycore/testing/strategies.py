@@ -123,6 +123,8 @@ class _Drafts:
         override = self.overrides.get(f"{section.table}.{name}")
         if override is not None:
             return override
+        if name == "replicas":
+            return st.integers(1, 3)
         examples = [each for each in schema.get("examples", []) if _takes(section, name, each)]
         known = [*examples, *([schema["default"]] if "default" in schema else [])]
         declared = self.values(schema).filter(lambda value: _takes(section, name, value))

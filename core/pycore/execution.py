@@ -1,0 +1,183 @@
+"""Programs run inside a container that runs: ``exec``, and health checks that are commands."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pycore.errors import Conflict
+from pycore.hookspecs import Host
+from pycore.launch.launcher import Launcher, Stdio
+from pycore.launch.request import Request
+from pycore.live import Live
+from pycore.plugins import Plugins
+from pycore.spec import Container, Process
+from pycore.steps import Phase, Step
+
+OUTPUT = 4096
+"""Bytes of a check's output that are kept: its end."""
+
+
+@dataclass
+class Execution:
+    """A program that runs in a container beside the container's own."""
+
+    id: str
+    live: Live
+    pid: int = 0
+    pidfd: int = -1
+    kept: Mapping[str, int] = field(default_factory=dict[str, int])
+    exited: threading.Event = field(default_factory=threading.Event)
+    status: int | None = None
+    """Negative for a signal; None where nobody can know, or while it runs."""
+
+    def end(self, status: int | None) -> None:
+        """It has ended."""
+        self.status = status
+        self.exited.set()
+
+    def close(self) -> None:
+        """Let go of it; it may run on."""
+        for fd in (self.pidfd, *self.kept.values()):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd, self.kept = -1, {}
+
+
+class Executions:
+    """All that is run inside the containers of one run dir."""
+
+    def __init__(self, launcher: Callable[[], Launcher], plugins: Plugins, host: Callable[[], Host]) -> None:
+        self._launcher, self._plugins, self._host = launcher, plugins, host
+        self._running: dict[str, Execution] = {}
+        self._numbers = itertools.count(1)
+
+    def of(self, identity: str) -> list[Execution]:
+        """What runs in a container beside its own program."""
+        return [each for each in list(self._running.values()) if each.live.record.id == identity]
+
+    def heard(self, identity: str, status: int | None) -> bool:
+        """Note an end; False where it is none of ours."""
+        execution = self._running.pop(identity, None)
+        if execution:
+            execution.end(status)
+        return execution is not None
+
+    def start(
+        self, live: Live, container: Container, command: Sequence[str], stdio: Stdio, *, terminal: bool = False
+    ) -> Execution:
+        """Run a program in all of a container's namespaces, with its limits, filter and powers.
+
+        ``container`` says with which user, environment and powers: the container's own, or one altered.
+        ``stdio`` stays the caller's, but for the kept ends. Raises Conflict where it does not run, StartError.
+        """
+        if live.exited.is_set() or live.starting:
+            raise Conflict(f"{container.full_name} is not running", hint=f"pycore start {container.full_name}")
+        if live.record.paused:
+            raise Conflict(f"{container.full_name} is paused", hint=f"pycore unpause {container.full_name}")
+        execution = Execution(f"{container.id}.{next(self._numbers)}", live, kept=stdio.kept)
+        request = self._request(execution.id, container, command, terminal)
+        self._running[execution.id] = execution
+        try:
+            starting = self._launcher().execute(request, live.pidfd, stdio)
+            execution.pid, execution.pidfd = starting.pid, starting.pidfd
+            try:
+                starting.mapped()
+                starting.go()
+            except BaseException as error:
+                cause = starting.abandon()
+                if cause and cause is not error:
+                    raise cause from error
+                raise
+        except BaseException:
+            self._running.pop(execution.id, None)
+            execution.close()
+            raise
+        return execution
+
+    def _request(self, identity: str, container: Container, command: Sequence[str], terminal: bool) -> Request:
+        """Joining is the launcher's part; of the container's operations those count that hold for each process."""
+        host = self._host()
+        enter = self._plugins.describe(Phase.ENTER, container, host)
+        confine = self._plugins.describe(Phase.CONFINE, container, host)
+        process = container[Process]
+        return Request(
+            id=identity,
+            name=container.full_name,
+            operations=(*(each for each in enter if each.step is Step.JOIN), *confine),
+            argv=tuple(command),
+            environment=process.environment,
+            working_dir=process.working_dir,
+            terminal=terminal,
+        )
+
+    def kill(self, execution: Execution, number: int) -> None:
+        """Send it a signal; one that has ended is fine."""
+        if not execution.exited.is_set() and execution.pidfd >= 0:
+            self._launcher().kill(execution.id, execution.pidfd, number)
+
+
+@dataclass(frozen=True)
+class InsideOf:
+    """A running container as a health check sees it (:class:`pycore.hookspecs.Inside`)."""
+
+    executions: Executions
+    live: Live
+    container: Callable[[], Container]
+
+    @property
+    def pid(self) -> int:
+        """Its first process, as the host sees it."""
+        return self.live.record.pid
+
+    @property
+    def pidfd(self) -> int:
+        """The same as a descriptor."""
+        return self.live.pidfd
+
+    def execute(self, command: Sequence[str], timeout: float) -> tuple[int | None, bytes]:
+        """Run a program, and kill it after ``timeout`` seconds; (exit status or None, the end of its output)."""
+        deadline = time.monotonic() + timeout
+        read, write = os.pipe2(os.O_CLOEXEC)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                stdio = Stdio(null, write, write)
+                execution = self.executions.start(self.live, self.container(), command, stdio)
+            finally:
+                os.close(write)
+                os.close(null)
+            with contextlib.closing(execution):
+                output, ended = _collect(read, execution, deadline)
+                if not ended:
+                    self.executions.kill(execution, signal.SIGKILL)
+                    execution.exited.wait(1.0)
+                    return None, output
+                return execution.status, output
+        finally:
+            os.close(read)
+
+
+def _collect(read: int, execution: Execution, deadline: float) -> tuple[bytes, bool]:
+    """The end of what a program writes, and whether it ended in time. What it left running may hold the pipe."""
+    output = b""
+    open_ends = [read, execution.pidfd]
+    while open_ends:
+        ready, _, _ = select.select(open_ends, (), (), max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return output, False
+        if read in ready:
+            data = os.read(read, 1 << 16)
+            output = (output + data)[-OUTPUT:]
+            if not data:
+                open_ends.remove(read)
+        elif execution.pidfd in ready:  # ended, and nothing is in the pipe
+            break
+    return output, execution.exited.wait(max(0.0, deadline - time.monotonic()))

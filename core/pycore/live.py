@@ -1,0 +1,60 @@
+"""A container whose process is there: what the lifecycle knows of it beside its record."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pycore.health import HealthWatch
+from pycore.launch.launcher import Starting
+from pycore.spec import Container
+from pycore.state import ContainerRecord
+
+
+@dataclass
+class Live:
+    """A container whose process runs, or waits to be started."""
+
+    record: ContainerRecord
+    pidfd: int
+    kept: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Our ends of its streams, by name: ``stdin`` (what it reads), ``terminal``. Its output belongs to the log pump."""
+    container: Container | None = None
+    """What it was made of; None where nobody has asked since it was taken over or changed."""
+    health: HealthWatch | None = None
+    starting: Starting | None = None
+    """The way to let it go on, where it was created and not started yet."""
+    drained: threading.Event | None = None
+    """Set when all of its output is in the log; None where nothing of it comes to us."""
+    exited: threading.Event = field(default_factory=threading.Event)
+    """The process has ended; ``status`` and ``ended`` say how and when."""
+    settled: threading.Event = field(default_factory=threading.Event)
+    """What was attached to it is undone, and the record says that it has stopped."""
+    decided: threading.Event = field(default_factory=threading.Event)
+    """The start has succeeded or failed: until then the record belongs to the thread that starts it."""
+    failed: bool = False
+    unhealthy: bool = False
+    """Its end was asked for because its health check failed."""
+    status: int | None = None
+    ended: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the record is changed, after the start is decided."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit status as a shell says it, None where nobody can know. Raises TimeoutError."""
+        if not self.settled.wait(timeout):
+            raise TimeoutError(f"{self.record.full_name} still runs after {timeout} s")
+        return exit_code(self.status)
+
+    def close(self) -> None:
+        """Let go of the process; an adopted one that had ended already was never held."""
+        for fd in (self.pidfd, *self.kept.values()):
+            if fd >= 0:
+                os.close(fd)
+
+
+def exit_code(status: int | None) -> int | None:
+    """An exit status as a shell says it: 128 + n for signal n."""
+    return status if status is None or status >= 0 else 128 - status

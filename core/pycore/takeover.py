@@ -1,0 +1,72 @@
+"""A new engine finds what an earlier one left: containers that run on, ends nobody heard of, things half done."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+
+from pycore.launch.launcher import Adopted
+from pycore.lifecycle import KILL_WAIT, Lifecycle
+from pycore.live import Live
+from pycore.state import ContainerRecord
+
+
+def take_over(life: Lifecycle) -> None:
+    """Bring records and processes together: what an earlier engine left half done is taken back."""
+    records = life.state.containers()
+    known = [(record.id, record.pid, record.pid_started) for record in records if record.pid]
+    adopted = {each.id: each for each in life.launcher.adopt(() if life.state.rebooted else known)}
+    for record in records:
+        if life.state.rebooted:
+            _after_boot(life, record)
+        else:
+            _take_over(life, record, adopted.get(record.id))
+
+
+def _take_over(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None) -> None:
+    if record.status in ("creating", "removing"):
+        _clean_up(life, record, adopted)
+    elif adopted:
+        _adopt(life, record, adopted)
+    elif record.pid:
+        ended = record.finished or time.time()
+        _adopt(life, record, Adopted(record.id, 0, -1, status=record.exit_status, ended=ended))
+    elif record.attached:
+        life.detach(record)
+    elif record.restart_at:
+        life.schedule(record)
+
+
+def _after_boot(life: Lifecycle, record: ContainerRecord) -> None:
+    """The kernel's part of it is gone with the last boot; its layer and its log are there, for it to come back."""
+    if record.auto_remove or record.status in ("creating", "removing"):
+        life.remove(record)
+        return
+    life.executor.undo(record.operations("attached"), life.context(record))
+    life.state.forget(record.id)
+
+
+def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
+    live = life.look_after(replace(record, pid=adopted.pid), adopted.pidfd, adopted.kept)
+    if adopted.starting and record.pid:
+        live.starting = adopted.starting
+    elif adopted.starting:  # nobody knows how far it was brought
+        live.failed = True
+        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
+    elif adopted.pidfd >= 0:
+        live.record = life.state.write(replace(live.record, status="running"))
+        life.watch_health(live)
+    live.decided.set()
+    if adopted.pidfd < 0:
+        life.over(live, adopted.status, adopted.ended)
+    return live
+
+
+def _clean_up(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None) -> None:
+    if adopted:
+        live = _adopt(life, record, adopted)
+        live.failed = True
+        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
+        live.settled.wait(KILL_WAIT)
+    life.remove(record)
