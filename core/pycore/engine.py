@@ -15,7 +15,7 @@ import re
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,10 @@ from pycore.following import Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.lifecycle import Lifecycle
+from pycore.lines import Line
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.lines import Line
 from pycore.logs import Chunk, LogPump, Query
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
@@ -41,8 +41,9 @@ from pycore.plugins import Plugins, load_plugins
 from pycore.spec import NAME_PATTERN, App
 from pycore.state import AppRecord, ContainerRecord, State
 from pycore.stats import Sample, take
-from pycore.top import Process, processes
 from pycore.takeover import take_over
+from pycore.told import Told
+from pycore.top import Process, processes
 
 DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 
@@ -77,8 +78,7 @@ class Engine:
         self.state = State(self.run_dir, self.data_dir)
         self.executor = executor or Executor()
         self._make_launcher = launcher or partial(SpawnerLauncher, self.run_dir)
-        self._told: dict[str, tuple[ContainerRecord, dict[str, Any]]] = {}
-        """What plugins have told of containers, by id, and the record that they were asked with."""
+        self._told = Told(self._ask, self.state.containers)
         self._lifecycle: Lifecycle | None = None
         self._opening = threading.RLock()
         self._coming_back: threading.Thread | None = None
@@ -185,13 +185,10 @@ class Engine:
 
     def inspect(self, record: ContainerRecord) -> dict[str, Any]:
         """What plugins tell of a container: addresses, ports, paths. Asked once for a record, until it changes."""
-        known = self._told.get(record.id)
-        if known is None or not (known[0] is record or known[0] == record):
-            known = record, self.plugins.inspect(container_of(record, self.plugins), self.host())
-            if len(self._told) > len(self.state.containers()) + _SPARE:
-                self._told.clear()
-            self._told[record.id] = known
-        return dict(known[1])
+        return self._told.of(record)
+
+    def _ask(self, record: ContainerRecord) -> dict[str, Any]:
+        return self.plugins.inspect(container_of(record, self.plugins), self.host())
 
     def top(self, name: str) -> list[Process]:
         """The processes of a container, by id; none where it does not run. Raises NotFound."""

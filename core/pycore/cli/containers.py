@@ -72,21 +72,13 @@ def _start_attached(session: Session, arguments: argparse.Namespace) -> int:
     if len(records) != 1:
         raise UsageError("start --attach takes one container") if not status else PycoreError("nothing is started")
     (record,) = records
-    query = Query(since=time.time_ns())
+    began = time.time_ns()
     session.engine.start(record.id)
-    gone = threading.Event()
-    threading.Thread(target=_pass_on, args=(session, record.id, gone), daemon=True).start()
-    for _, chunk in session.engine.logs([record.id], query, follow=True, until=gone.is_set):
+    threading.Thread(target=pass_signals, args=(session, record.id), daemon=True).start()
+    for chunk in session.engine.logs(record.id, Query(since=began), follow=True, hangups=session.hangups()):
         session.write(2 if chunk.stream == STDERR else 1, chunk.data)
-    if gone.is_set():
-        raise Interrupted
-    code = session.engine.wait(record.id)
+    code = wait_for(session, record.id)
     return 1 if code is None else code
-
-
-def _pass_on(session: Session, identity: str, gone: threading.Event) -> None:
-    pass_signals(session, identity)
-    gone.set()
 
 
 def _restart(session: Session, arguments: argparse.Namespace) -> int:
@@ -118,9 +110,7 @@ def _wait(session: Session, arguments: argparse.Namespace) -> int:
 
 def _remove(session: Session, arguments: argparse.Namespace) -> int:
     def remove(record: ContainerRecord) -> str:
-        if arguments.force:
-            session.engine.stop(record.id, 0)
-        session.engine.remove(record.id)
+        session.engine.remove(record.id, force=arguments.force)
         return record.full_name
 
     return _each(session, arguments.containers, remove, Order.LAST_FIRST)

@@ -6,37 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pycore.cli.rows import process_of, state_of
 from pycore.engine import Engine
-from pycore.errors import Conflict, NotFound, UsageError
+from pycore.errors import UsageError
 from pycore.state import ContainerRecord
 
 
 def containers_of(engine: Engine, words: Sequence[str]) -> list[ContainerRecord]:
     """The containers that the words name, each once, in the words' order. Raises NotFound, Conflict."""
-    records = engine.containers()
-    found = {record.id: record for word in words for record in _named(records, word)}
+    found = {record.id: record for word in words for record in engine.find_all(word)}
     return list(found.values())
-
-
-def _named(records: Sequence[ContainerRecord], word: str) -> list[ContainerRecord]:
-    exact = [record for record in records if word in (record.full_name, record.id)]
-    if exact:
-        return exact
-    app = [record for record in records if record.app == word.removesuffix("/")]
-    bare = [record for record in records if record.name == word]
-    if not app and not bare:
-        raise NotFound(f"no such container or app: {word}", hint="pycore ps -a lists the ones there are")
-    if app and bare and app != bare:
-        names = _names(bare)
-        raise Conflict(
-            f"{word} is the name of an app and of {names}", hint=f"say {word}/ for the app, or {bare[0].full_name}"
-        )
-    if len(bare) > 1:
-        raise Conflict(f"several containers are called {word}: {_names(bare)}", hint="say which, as APP/NAME")
-    return app or bare
-
-
-def _names(records: Sequence[ContainerRecord]) -> str:
-    return ", ".join(sorted(record.full_name for record in records))
 
 
 class Filter:

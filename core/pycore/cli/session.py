@@ -100,6 +100,10 @@ class Session:
             self._gone = not data or any(number in ENDING for number in data)
         return self._gone
 
+    def hangups(self) -> tuple[int, ...]:
+        """Descriptors that hang up when the client is gone."""
+        return () if self.connection is None else (self.connection.fileno(),)
+
     def rest(self, seconds: float) -> bool:
         """Do nothing for a while, less where the client does not wait for it; whether that is so."""
         until = time.monotonic() + seconds
