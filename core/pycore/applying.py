@@ -6,6 +6,7 @@ goal to reach. Every step notes the way back before the next one is taken.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,7 +175,8 @@ class Apply:
         """The end of its output: it may be taken back with the container in a moment."""
         log = self.life.plugins.log(self.life.container(record), self.life.host())
         try:
-            data = b"".join(chunk.data for chunk in log.read(Query(tail=LAST_LINES)))
+            with contextlib.closing(log.read(Query(tail=LAST_LINES))) as reader:
+                data = b"".join(chunk.data for chunk in reader.more())
         except (PycoreError, OSError):
             return []
         return [f"its output: {line}" for line in data.decode("utf-8", "replace").splitlines()[-LAST_LINES:]]

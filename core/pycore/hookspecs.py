@@ -92,9 +92,15 @@ class Probe(Protocol):
 class Inside(Protocol):
     """A running container as a probe sees it."""
 
-    pid: int
-    """Its first process, as the host sees it."""
-    pidfd: int
+    @property
+    def pid(self) -> int:
+        """Its first process, as the host sees it."""
+        ...
+
+    @property
+    def pidfd(self) -> int:
+        """The same process, for setns(2); borrowed."""
+        ...
 
     def execute(self, command: Sequence[str], timeout: float) -> tuple[int | None, bytes]:
         """Run a program in the container, and kill it after ``timeout`` seconds; (exit status or None, the end of its

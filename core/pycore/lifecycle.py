@@ -26,6 +26,7 @@ from pycore.health import HealthWatch, Result, Word
 from pycore.hookspecs import End, Host
 from pycore.launch.idmap import root_id
 from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start_time
+from pycore.launch.request import Request
 from pycore.linux.kernel import Kernel
 from pycore.live import Live
 from pycore.logs import LogPump
@@ -60,7 +61,7 @@ class Lifecycle:
         """Notified whenever something has become of a container."""
         self.watch = Watch()
         self.events = Events(state.run_dir)
-        self.pump = LogPump()
+        self.pump = LogPump(self._log_lost)
         self._early: dict[str, tuple[int | None, float]] = {}
         self._registry = threading.Lock()
         self._turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -88,6 +89,10 @@ class Lifecycle:
     def looked_after(self) -> int:
         """How many containers run, or wait to be started again."""
         return len(self.live) + len(self._restarts)
+
+    def _log_lost(self, identity: str, reason: str) -> None:
+        live = self.live.get(identity)
+        self.events.emit("log-lost", live.record if live else None, reason=reason)
 
     def turn(self, identity: str) -> threading.RLock:
         """Held by whoever starts, stops or removes a container: one at a time."""
@@ -557,12 +562,17 @@ class Lifecycle:
             failures += self.executor.undo(record.operations("prepared"), ctx)
             if failures:
                 raise PycoreError(f"{record.full_name}: {'; '.join(failures)}", hint="mend it, then repeat the command")
+            self._remove_log(record)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.state.data_dir / "containers" / record.id)
             self.state.forget(record.id)
             self.events.emit("destroy", record)
         self._turns.pop(record.id, None)
         self.tell()
+
+    def _remove_log(self, record: ContainerRecord) -> None:
+        with contextlib.suppress(PycoreError):  # a plugin that is gone takes its log with it, as far as we know
+            self.plugins.log(self.container(record), self.host()).remove()
 
     # -- small things ------------------------------------------------------------------------------------
 
@@ -586,3 +596,15 @@ class Lifecycle:
     def context(self, record: ContainerRecord, attach: Sequence[Operation] = (), *, pid: int = 0) -> Context:
         """``attach`` are the operations that map the ids of a user namespace, for those that own files for it."""
         return Context(self.kernel, container=record.full_name, root_id=root_id(attach), pid=pid)
+
+
+def _request(container: Container, description: Description) -> Request:
+    process = container[Process]
+    return Request(
+        id=container.id,
+        name=container.full_name,
+        operations=description.process,
+        argv=process.command,
+        environment=process.environment,
+        working_dir=process.working_dir,
+    )
