@@ -15,7 +15,7 @@ import re
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from pycore.comeback import come_back
 from pycore.errors import Conflict, NotFound, UsageError, noted
 from pycore.events import Event, EventQuery
 from pycore.execute import Executor, Timing
-from pycore.following import Source, chunks, lines
+from pycore.following import Asking, Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.lifecycle import Lifecycle
@@ -34,7 +34,7 @@ from pycore.lines import Line
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.logs import Chunk, LogPump, Query
+from pycore.logs import EVERYTHING, Chunk, LogPump, Query
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
@@ -201,21 +201,34 @@ class Engine:
         return take(records, self.plugins, self.host())
 
     def logs(
-        self, name: str, query: Query = Query(), *, follow: bool = False, hangups: Collection[int] = ()
+        self,
+        name: str,
+        query: Query = EVERYTHING,
+        *,
+        follow: bool = False,
+        hangups: Collection[int] = (),
+        interrupts: Collection[int] = (),
     ) -> Iterator[Chunk]:
         """A container's output as it came; with ``follow`` also what comes, until it has ended.
 
-        ``hangups`` are descriptors of who asks: when one hangs up, nobody cares any more. Raises NotFound, and
-        PycoreError where nothing is kept.
+        Nobody cares any more when one of ``hangups``, descriptors of who asks, hangs up, or when there is something
+        to be read from one of ``interrupts``. Raises NotFound, and PycoreError where nothing is kept.
         """
-        return chunks(self._log_source(self.find(name)), query, self._pump(follow), hangups)
+        sources = self._log_sources([self.find(name)])
+        return (chunk for _, chunk in chunks(sources, Asking(query, self._pump(follow), hangups, interrupts)))
 
     def lines(
-        self, names: Sequence[str], query: Query = Query(), *, follow: bool = False, hangups: Collection[int] = ()
+        self,
+        names: Sequence[str],
+        query: Query = EVERYTHING,
+        *,
+        follow: bool = False,
+        hangups: Collection[int] = (),
+        interrupts: Collection[int] = (),
     ) -> Iterator[tuple[str, Line]]:
-        """The output of several containers, or of apps, line by line in the order of time, with their full names."""
-        sources = {record.full_name: self._log_source(record) for name in names for record in self.find_all(name)}
-        return lines(sources, query, self._pump(follow), hangups)
+        """The output of several containers, or apps, line by line in the order of time, with their full names."""
+        found = [record for name in names for record in self.find_all(name)]
+        return lines(self._log_sources(found), Asking(query, self._pump(follow), hangups, interrupts))
 
     def find_all(self, name: str) -> list[ContainerRecord]:
         """All containers of an app or a service, or the one of that name. Raises NotFound, Conflict."""
@@ -227,6 +240,9 @@ class Engine:
                 f"{name} is an app, and {alike[0].full_name} is called so too", hint="say which, as APP/NAME"
             )
         return whole or [self.find(name)]
+
+    def _log_sources(self, records: Iterable[ContainerRecord]) -> dict[str, Source]:
+        return {record.full_name: self._log_source(record) for record in records}
 
     def _log_source(self, record: ContainerRecord) -> Source:
         def over() -> bool:
