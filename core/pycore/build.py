@@ -29,6 +29,8 @@ class Builder:
         """``alone``: what the containers refer to may be missing."""
         self.plugins, self.alone = plugins, alone
         self.kinds = tables(plugins)
+        self._plain: dict[type[Section], Section] = {}
+        """Sections of which nothing is written: most are so, and since they are frozen one of a kind is enough."""
         self.problems: list[Problem] = []
         """What is wrong, without places, which are not known here."""
 
@@ -108,10 +110,12 @@ class Builder:
 
     def _entry(self, kind: str, name: str, body: Tree) -> tuple[dict[str, str], Sections]:
         shapes = self.kinds[kind]
-        parts = {table: body if not table.word else self._table_at(body, table.word, (kind, name)) for table in shapes}
-        drivers = {table.area: self._driver(table, parts[table], (kind, name)) for table in shapes if table.choices}
+        parts = [
+            (table, self._table_at(body, table.word, (kind, name)) if table.word else body) for table in shapes
+        ]
+        drivers = {table.area: self._driver(table, values, (kind, name)) for table, values in parts if table.choices}
         sections: dict[type[Section], Section] = {}
-        for table, values in parts.items():
+        for table, values in parts:
             place: Way = (kind, name, table.word) if table.word else (kind, name)
             for owner in self._counting(table, drivers):
                 section = self._section(owner, values, place)
@@ -159,15 +163,21 @@ class Builder:
 
     def _section(self, owner: Owner, values: Tree, place: Way) -> Section | None:
         kind = owner.section
-        mine = {key: value for key, value in values.items() if key in kind.model_fields}
+        mine = {key: value for key, value in values.items() if key in kind.__pydantic_fields__}
+        if not mine and kind in self._plain:
+            return self._plain[kind]
         try:
-            return kind.model_validate(mine)
+            section = kind.model_validate(mine)
         except pydantic.ValidationError as error:
             for problem in wording.problems_of(error, mine, place):
                 self._keep(problem)
         except Exception as error:  # a plugin's validator: anything can come out of it
             message = f"plugin {owner.plugin!r} failed to check {wording.table_name(place)}"
             raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
+        else:
+            if not mine:
+                self._plain[kind] = section
+            return section
         return None
 
     # -- keys that nobody knows ----------------------------------------------------------------------
