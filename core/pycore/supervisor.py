@@ -7,6 +7,7 @@ to the client's descriptors. What goes back is the exit status alone.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycore.client import REQUEST_VERSION, SOCKET_FILE
+from pycore.errors import PycoreError
 from pycore.launch import interpreter
 from pycore.launch.address import connect, listen
 from pycore.launch.request import DEFAULT_PATH
@@ -111,7 +113,9 @@ class Server:
         os.write(self._woken, b"x")
 
     def run(self) -> None:
-        """Accept until the end."""
+        """Take over what runs, then accept until the end."""
+        with contextlib.suppress(PycoreError):  # why it cannot is told to whoever asks for something
+            self.engine.open()
         idle_since = time.monotonic()
         while True:
             descriptors = (self.listener.fileno(), self._wake)
