@@ -39,6 +39,8 @@ class Context:
     operation, or under the path where one operation needs several."""
     root: int = -1
     """Inside: the detached mount that becomes the container's root; a storage driver sets it."""
+    init: tuple[int, tuple[str, ...]] | None = None
+    """Inside: what runs the program as its child: a descriptor of an executable, and its words before the program's."""
 
 
 @dataclass(frozen=True)
