@@ -28,7 +28,7 @@ def test_every_method_of_the_kernel_is_another_one_here(name: str) -> None:
 
 
 def test_a_call_can_be_made_to_fail_once(kernel: FakeKernel) -> None:
-    kernel.fail_at(2, OSError(errno.ENOSPC, "full"))
+    kernel.fail_at(2, error=OSError(errno.ENOSPC, "full"))
     kernel.mkdir("/a")
     with pytest.raises(OSError, match="full"):
         kernel.mkdir("/b")

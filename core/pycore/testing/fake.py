@@ -122,12 +122,16 @@ class Faults:
     """What was called, and which call is to fail."""
 
     calls: list[str] = field(default_factory=list[str])
-    at: int = 0
+    at: frozenset[int] = frozenset()
     error: OSError | None = None
+    hit: Callable[[str], None] | None = None
+    """Called for each call that fails, just before it does."""
 
     def check(self, call: str) -> None:
         self.calls.append(call)
-        if self.error and len(self.calls) == self.at:
+        if self.error and len(self.calls) in self.at:
+            if self.hit:
+                self.hit(call)
             raise self.error
 
 
@@ -207,10 +211,10 @@ class FakeKernel(Kernel):
         """Every call that would have changed a host, in order."""
         return self.faults.calls
 
-    def fail_at(self, count: int, error: OSError | None = None) -> None:
-        """Let the call fail that is ``count`` calls from now, once: 1 is the next. 0 takes that back."""
-        self.faults.at = len(self.calls) + count
-        self.faults.error = (error or OSError(errno.EIO, "a fault that the test asked for")) if count else None
+    def fail_at(self, *counts: int, error: OSError | None = None) -> None:
+        """Let the calls fail that are so many calls from now, each once: 1 is the next. 0, or none, takes that back."""
+        self.faults.at = frozenset(len(self.calls) + count for count in counts if count)
+        self.faults.error = (error or OSError(errno.EIO, "a fault that the test asked for")) if self.faults.at else None
 
     @contextlib.contextmanager
     def without_faults(self) -> Generator[None, None, None]:
