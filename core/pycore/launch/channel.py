@@ -31,6 +31,11 @@ class Channel:
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         return cls(one), cls(other)
 
+    @classmethod
+    def of(cls, fd: int) -> Channel:
+        """An end that came as a descriptor, and is this object's from now on."""
+        return cls(socket.socket(fileno=fd))
+
     def fileno(self) -> int:
         return self.socket.fileno()
 

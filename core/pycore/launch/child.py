@@ -1,52 +1,128 @@
-"""Inside: from clone to exec. What the container's process does before it becomes the program.
+"""Inside: from clone to exec. What a process of a container does before it becomes the program.
 
-It says nothing while all goes well. An error goes back over its channel whole; end of file on that
-channel, which is close-on-exec, means that the program runs.
+It says nothing while all goes well, but that it has entered. An error goes back over its channel whole; end
+of file on that channel, which is close-on-exec, means that the program runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import gc
+import importlib.machinery
 import os
 import signal
-from collections.abc import Sequence
+import stat
+import sys
+import termios
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pycore.errors import NotExecutable, ProgramNotFound, PycoreError, StartError
-from pycore.launch import inside
+from pycore.launch import inside, limits
 from pycore.launch.channel import Channel
 from pycore.launch.request import DEFAULT_PATH, Request
 from pycore.linux import libc
 from pycore.ops import Context
 
+Function = Callable[..., "int | None"]
 
-def become(request: Request, ctx: Context, channel: Channel, stdio: Sequence[int], wait_for_maps: bool) -> NoReturn:
-    """Turn this freshly cloned process into the container's program. Never returns."""
-    status = 125
-    try:
-        gc.disable()
-        os.setsid()
-        for target, fd in enumerate(stdio):
-            os.dup2(fd, target)
+
+def become(
+    request: Request, ctx: Context, channel: Channel, stdio: Sequence[int], maps: bool, function: Function | None
+) -> NoReturn:
+    """Turn this process, freshly cloned into new namespaces, into the container's program. Never returns.
+
+    ``maps`` says whether it has to wait for its id maps.
+    """
+
+    def arrive() -> None:
         inside.take_hold(request, ctx)
-        if wait_for_maps:
+        if maps:
             _expect(channel, "mapped")
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
+        _import_nothing_more()
         inside.enter(request, ctx)
+
+    _live(request, ctx, channel, stdio, function, arrive)
+
+
+def join(
+    request: Request,
+    ctx: Context,
+    channel: Channel,
+    stdio: Sequence[int],
+    target: tuple[int, int],
+    function: Function | None,
+) -> NoReturn:
+    """Turn this process into one more of a container that runs. Never returns.
+
+    ``target`` are a pidfd of its first process and the namespaces to join, as CLONE_NEW* flags.
+    """
+    ctx.held["target"] = target[0]
+
+    def arrive() -> None:
+        _import_nothing_more()
+        inside.join(request, ctx, *target)
+
+    _live(request, ctx, channel, stdio, function, arrive)
+
+
+def _live(
+    request: Request,
+    ctx: Context,
+    channel: Channel,
+    stdio: Sequence[int],
+    function: Function | None,
+    arrive: Callable[[], None],
+) -> NoReturn:
+    status = 125
+    try:
+        gc.disable()
+        _start_anew(request, ctx, channel, stdio)
+        arrive()
+        channel.send({"entered": True})
         _expect(channel, "go")
         _let_go_of_the_host()
         inside.confine(request, ctx)
-        _execute(request.name, request.argv, ctx.environment)
+        if function is None:
+            _execute(request.name, request.argv, ctx)
+        status = _call(function, request, channel)
     except PycoreError as error:
         status = error.exit_status
         _report(channel, error)
     except BaseException as error:  # whatever it is, the other side must hear of it
         _report(channel, StartError(f"{request.name}: {type(error).__name__}: {error}"))
     os._exit(status)
+
+
+def _start_anew(request: Request, ctx: Context, channel: Channel, stdio: Sequence[int]) -> None:
+    """A session of its own, its own streams, and none of the spawner's descriptors.
+
+    They would not outlive exec, but a created container may wait for that for days: with the spawner's end of
+    its control channel, whose closing says that the spawner is dead, and with other containers' streams.
+    """
+    os.setsid()
+    for target, fd in enumerate(stdio):
+        os.dup2(fd, target)
+    libc.close_all_but((channel.fileno(), *ctx.held.values()))
+    if request.terminal:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _import_nothing_more() -> None:
+    """From here on the container's file system is in sight, and no code may come from it.
+
+    Encodings, say, are imported when a name of theirs is met: an image with a module of that name in the right
+    place would have it run with all the powers that the process still has.
+    """
+    sys.meta_path[:] = [importlib.machinery.BuiltinImporter]
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
 
 
 def _report(channel: Channel, error: PycoreError) -> None:
@@ -77,11 +153,34 @@ def _let_go_of_the_host() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
+    limits.restore_open_files()
 
 
-def _execute(name: str, argv: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+def _call(function: Function, request: Request, channel: Channel) -> int:
+    """Be the program ourselves: no exec resets signal handlers and closes descriptors for us.
+
+    What goes wrong from here on is the function's own affair, and said as a program says it.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    channel.socket.detach()
+    libc.close_all_but(())
+    try:
+        return function(*request.argv) or 0
+    except OSError as error:
+        path = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        text = f"{path}{error.strerror or error}"
+    except PycoreError as error:
+        text = error.message
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+    with contextlib.suppress(OSError):
+        os.write(2, f"{request.name}: {text}\n".encode("utf-8", "replace"))
+    return 1
+
+
+def _execute(name: str, argv: tuple[str, ...], ctx: Context) -> NoReturn:
     """execve(2), with the program looked up in the container's PATH as a shell does."""
-    program = argv[0]
+    program, environment = argv[0], ctx.environment
     environment.setdefault("PATH", DEFAULT_PATH)
     if "/" in program:
         candidates = [program]
@@ -90,6 +189,8 @@ def _execute(name: str, argv: tuple[str, ...], environment: dict[str, str]) -> N
     refused: OSError | None = None
     for candidate in candidates:
         try:
+            if ctx.init:
+                _execute_init(*ctx.init, candidate, argv, environment)
             os.execve(candidate, argv, environment)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
@@ -103,3 +204,16 @@ def _execute(name: str, argv: tuple[str, ...], environment: dict[str, str]) -> N
         )
     message = f"{name}: {program}: cannot be executed: {refused.strerror}"
     raise NotExecutable(message, step="exec", errno=refused.errno or 0, path=program)
+
+
+def _execute_init(
+    init: int, words: tuple[str, ...], program: str, argv: tuple[str, ...], environment: dict[str, str]
+) -> NoReturn:
+    """execveat(2) of an init that then looks up the program itself. Raises OSError as if the program were executed."""
+    if not stat.S_ISREG(os.stat(program).st_mode) or not os.access(program, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
+    try:
+        os.execve(init, (*words, *argv), environment)
+    except OSError as error:
+        what = "its loader is not in the container" if error.errno == errno.ENOENT else error.strerror
+        raise OSError(errno.ENOEXEC, f"the init cannot be executed: {what}", program) from error

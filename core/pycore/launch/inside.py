@@ -5,6 +5,7 @@ The child process runs these functions, and so does the fake launcher of the tes
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 
 from pycore.errors import StartError
@@ -41,8 +42,34 @@ def enter(request: Request, ctx: Context) -> None:
     if ctx.root >= 0:
         ctx.kernel.enter_root(ctx.root)
     _each((operation for operation in operations if operation.step not in (Step.JOIN, Step.ROOT)), ctx)
+    _enter_directory(request, ctx, make=True)
+
+
+def join(request: Request, ctx: Context, target: int, namespaces: int) -> None:
+    """The other way inside: into namespaces (CLONE_NEW*) that are made already, those of ``target``, a pidfd.
+
+    The cgroup first, as long as the host's is in sight. A working directory that is missing is an error here:
+    one more process changes nothing of the container.
+    """
+    _each((operation for operation in _of(request, Phase.ENTER) if operation.step is Step.JOIN), ctx)
     try:
-        ctx.kernel.enter_directory(request.working_dir)
+        ctx.kernel.join_namespaces(target, namespaces)
+    except ProcessLookupError:
+        raise ended(request.name) from None
+    except OSError as error:
+        message = f"{request.name}: its namespaces cannot be joined: {error.strerror}"
+        raise StartError(message, step="namespaces", errno=error.errno or 0) from error
+    _enter_directory(request, ctx, make=False)
+
+
+def ended(name: str) -> StartError:
+    """What is said of a container that ended before one more process could join it."""
+    return StartError(f"{name}: the container has just ended", step="namespaces", errno=errno.ESRCH)
+
+
+def _enter_directory(request: Request, ctx: Context, make: bool) -> None:
+    try:
+        ctx.kernel.enter_directory(request.working_dir, make)
     except OSError as error:
         message = f"{request.name}: working directory {request.working_dir}: {error.strerror}"
         raise StartError(message, step="exec", errno=error.errno or 0, path=request.working_dir) from error

@@ -1,40 +1,50 @@
-"""The engine's side of a launch: starts the spawner, asks it for containers, hears of their ends."""
+"""The engine's side of a launch: asks a spawner for processes, hears of their ends, whoever has died meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pycore.errors import PycoreError, StartError, SupervisorError, from_json
-from pycore.launch import interpreter
-from pycore.launch.address import connect, listen
+from pycore.errors import PycoreError, SupervisorError
+from pycore.launch import link as links
+from pycore.launch import protocol, subreaper
 from pycore.launch.channel import Channel
+from pycore.launch.ends import End, read_end, write_end
+from pycore.launch.link import Link
+from pycore.launch.poller import HANGUP, Poller
 from pycore.launch.request import Request
+from pycore.launch.starting import Launched, send_signal
+from pycore.linux.pidfd import Unreaped, exit_status
+from pycore.linux.pidfd import start_time as start_time
 
-SOCKET_FILE = "spawner.sock"
+ExitHandler = Callable[[str, "int | None", float], None]
+"""Called with the id of a request, exit status (negative: the signal; None where nobody can know) and the time of
+the end in seconds since 1970."""
 
-ExitHandler = Callable[[str, int, float], None]
-"""Called with container id, exit status (negative: the signal) and the time of the end in seconds since 1970."""
+Known = Iterable[tuple[str, int, int]]
+"""Id, process id and :func:`start_time` of containers that are believed to run."""
+
+ANSWER = 10.0
+"""Seconds that a spawner may take to tell what it looks after; one that is stopped, say, is done without."""
 
 
 @dataclass(frozen=True)
 class Stdio:
-    """Descriptors for the program's standard streams, and read ends of its output to be kept by the spawner.
-
-    The launcher does not close them.
-    """
+    """Descriptors for the program's standard streams, and others for the spawner to keep. None is closed here."""
 
     stdin: int
     stdout: int
     stderr: int
-    outputs: tuple[int, ...] = ()
+    kept: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What the spawner keeps for whoever takes over, by name: ``stdout`` and ``stderr`` (read ends of log pipes),
+    ``stdin`` (a write end), ``terminal`` (the master of a pty)."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,13 @@ class Adopted:
     pid: int
     pidfd: int
     """-1 where it has ended while nobody listened; then ``status`` and ``ended`` say how and when."""
-    outputs: tuple[int, ...] = ()
+    kept: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What the spawner has kept, of :attr:`Stdio.kept`; the caller's to close. Nothing where the spawner died."""
     status: int | None = None
+    """None also where nobody can know; then ``ended`` is when that was noticed."""
     ended: float = 0.0
+    starting: Starting | None = None
+    """The way to let it go on, where it was launched with ``hold`` and waits. Its pidfd is this one's."""
 
 
 class Starting(Protocol):
@@ -55,9 +69,14 @@ class Starting(Protocol):
 
     pid: int
     pidfd: int
+    """The caller's to close."""
 
     def mapped(self) -> None:
         """Its id maps are written: it may go on to the enter phase."""
+        ...
+
+    def entered(self) -> None:
+        """Wait until it is inside and waits for :meth:`go`, for as long as anybody likes. Raises StartError."""
         ...
 
     def go(self) -> None:
@@ -72,12 +91,29 @@ class Starting(Protocol):
 class Launcher(Protocol):
     """Starts containers; a fake one in :mod:`pycore.testing` does so without a process."""
 
-    def launch(self, request: Request, stdio: Stdio) -> Starting:
-        """Clone the container's process. Raises StartError."""
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
+        """Clone the container's process. Raises StartError.
+
+        Until it runs its program it ends when this process does; with ``hold`` it waits for whoever takes over.
+        """
         ...
 
-    def adopt(self) -> list[Adopted]:
-        """The containers that run already; called once, before the first launch."""
+    def execute(self, request: Request, target_pidfd: int, stdio: Stdio) -> Starting:
+        """Clone one more process for a container that runs: it joins what the first process is in.
+
+        Its end is told under ``request.id``, and not written down. Raises StartError.
+        """
+        ...
+
+    def adopt(self, known: Known = ()) -> list[Adopted]:
+        """The containers that run already, or ended while nobody listened; called once, before the first launch.
+
+        Those of ``known`` that no spawner tells of are found by their process: their spawner died too.
+        """
+        ...
+
+    def release(self, identity: str, name: str) -> None:
+        """Let the spawner close one of the descriptors that it keeps for a container: nobody will want it again."""
         ...
 
     def kill(self, identity: str, pidfd: int, number: int) -> None:
@@ -89,168 +125,307 @@ class Launcher(Protocol):
         ...
 
 
-@dataclass
-class Launched:
-    """The real :class:`Starting`."""
+@dataclass(eq=False)
+class _Tracked:
+    """A process whose end is to be told. The descriptor is our own: its spawner may die before it does."""
 
-    name: str
-    channel: Channel
-    pid: int = 0
+    id: str
+    link: Link | None
+    """The spawner that waits for it; None where that one is gone."""
+    more: bool = False
+    """Whether it is one more process of a container."""
     pidfd: int = -1
-    _error: PycoreError | None = field(default=None)
 
-    def wait_clone(self) -> None:
-        """Until the process exists. Raises StartError."""
-        while not self.pid and self._listen():
-            pass
-        if not self.pid:
-            raise self._error or StartError(f"{self.name}: the spawner ended before it could clone")
-
-    def _listen(self) -> bool:
-        """Take one frame, of the spawner or of the child, in whatever order they come; False when both are done."""
-        received = self.channel.receive()
-        if received is None:
-            return False
-        message, fds = received
-        if "launched" in message:
-            self.pid, self.pidfd = message["launched"], fds[0]
-        elif "error" in message:
-            self._error = from_json(message["error"])
-        return True
-
-    def mapped(self) -> None:
-        self._say("mapped")
-
-    def go(self) -> None:
-        self._say("go")
-        while self._listen():
-            pass
-        self.channel.close()
-        if self._error:
-            raise self._error
-
-    def _say(self, word: str) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it failed: what it said is still to be read
-            self.channel.send({word: True})
-
-    def abandon(self) -> PycoreError | None:
+    def close(self) -> None:
         if self.pidfd >= 0:
-            send_signal(self.pidfd, signal.SIGKILL)
-        with contextlib.suppress(OSError, ValueError):
-            while self._listen():
-                pass
-        self.channel.close()
-        return self._error
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
-def send_signal(pidfd: int, number: int) -> None:
-    """pidfd_send_signal(2); a process that has ended is fine."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, number)
+class _Lost(Exception):
+    """The spawner went before it answered."""
 
 
 class SpawnerLauncher:
-    """The real launcher: a spawner per run dir, reached through a socket, started where there is none."""
+    """The real launcher. Spawners outlive launchers, so there may be some already; one is started where none fits.
+
+    What runs is looked after through its spawner, or if that is killed, by its pidfd. For that this process is
+    a child subreaper as long as the launcher is open.
+    """
 
     def __init__(self, run_dir: Path, on_exit: ExitHandler) -> None:
         self.run_dir = run_dir
         self.on_exit = on_exit
-        self.pid = 0
-        self._living: list[Adopted] = []
-        self._adopted = threading.Event()
-        self._channel = self._connect() or self._start()
-        self._reader = threading.Thread(target=self._read, name="pycore-exits", daemon=True)
-        self._reader.start()
-
-    # -- the spawner -------------------------------------------------------------------------------------
-
-    def _connect(self) -> Channel | None:
-        """Knock at a spawner that is there already: one that outlived its supervisor."""
-        sock = connect(self.run_dir, SOCKET_FILE)
-        return Channel(sock) if sock else None
-
-    def _start(self) -> Channel:
-        """Start a spawner; the first engine talks to it through a pair, a later one knocks at its socket."""
-        ours, theirs = Channel.pair()
-        stderr = None if os.environ.get("PYCORE_DEBUG") else -1
-        environment = {"PATH": os.environ.get("PATH", "")}
+        self._lock = threading.RLock()
+        """Guards what follows, and who is looked after by whom."""
+        self._tracked: dict[str, _Tracked] = {}
+        self._links: list[Link] = []
+        self._found: list[Adopted] | None = []
+        """What spawners have told; None once it has been asked for."""
+        self._starting = threading.Lock()
+        subreaper.acquire()
+        self._poller = Poller("pycore-exits")
         try:
-            with listen(self.run_dir, SOCKET_FILE) as listener:
-                fds = (theirs.fileno(), listener.fileno())
-                self.pid = interpreter.start("pycore.launch.spawner", [str(self.run_dir)], fds, environment, stderr)
-        except OSError as error:
-            ours.close()
-            raise SupervisorError(f"the spawner cannot be started: {error}") from error
-        finally:
-            theirs.close()
-        return ours
+            self._meet(links.find(run_dir))
+            self._spawner()
+        except BaseException:
+            self.close()
+            raise
 
-    def _read(self) -> None:
-        """Hear of ends, until the spawner is gone."""
-        while True:
-            try:
-                received = self._channel.receive()
-            except (OSError, ValueError):
-                return
-            if received is None:
-                return
-            message, fds = received
-            self._heard(message, fds)
+    # -- spawners ----------------------------------------------------------------------------------------
 
-    def _heard(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+    def _meet(self, found: Sequence[Link]) -> None:
+        """Ask all spawners that are there what they look after."""
+        for link in found:
+            self._listen(link)
+            with contextlib.suppress(OSError):
+                link.send({"adopt": protocol.PROTOCOL})
+        deadline = time.monotonic() + ANSWER
+        for link in found:
+            link.answered.wait(max(0.0, deadline - time.monotonic()))
+
+    def _listen(self, link: Link) -> None:
+        with self._lock:
+            self._links.append(link)
+        self._poller.add(link.channel.fileno(), partial(self._hear, link))
+
+    def _spawner(self) -> Link:
+        """One that may be asked for processes."""
+        with self._starting:
+            with self._lock:
+                fitting = [link for link in self._links if link.fits]
+            if fitting:
+                return fitting[0]
+            link = links.start(self.run_dir)
+            self._listen(link)
+            return link
+
+    def _hear(self, link: Link, _: int) -> None:
+        """Take one frame of a spawner; at its end, look after what it has left."""
+        try:
+            received = link.channel.receive()
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self._lose(link)
+            return
+        message, fds = received
         if "living" in message:
-            self._found(message, fds)
+            self._find(link, message, fds)
         elif "exited" in message:
-            self.on_exit(message["exited"], message["status"], message["time"])
+            self._exited(message["exited"], End(message["status"], message["time"]))
         elif "adopted" in message:
-            self._adopted.set()
+            with self._lock:
+                link.fits = protocol.fits(message)
+            self._let_go_of_empty(link)
+            link.answered.set()
 
-    def _found(self, message: dict[str, Any], fds: Sequence[int]) -> None:
-        """A container that was there before us: it runs, or it has ended while nobody listened."""
+    def _find(self, link: Link, message: Mapping[str, Any], fds: list[int]) -> None:
+        """A container that was there before us: it runs, or it waits, or it has ended while nobody listened."""
+        if self._found is None:  # it was stopped, and goes on now: its containers have been found without it
+            for fd in fds:
+                os.close(fd)
+            return
         identity, pid = message["living"], message["pid"]
+        pidfd = fds.pop(0) if pid else -1
+        kept = dict(zip(message["kept"], fds, strict=True))
+        channel = kept.pop("channel", None)
+        starting = Launched(identity, Channel.of(channel), pid, pidfd) if channel is not None else None
         if pid:
-            self._living.append(Adopted(identity, pid, fds[0], tuple(fds[1:])))
+            adopted = Adopted(identity, pid, pidfd, kept, starting=starting)
         else:
-            self._living.append(Adopted(identity, 0, -1, tuple(fds), message["status"], message["time"]))
+            adopted = Adopted(identity, 0, -1, kept, message["status"], message["time"])
+        with self._lock:
+            self._found.append(adopted)
+            if pid:
+                self._tracked[identity] = _Tracked(identity, link, pidfd=os.dup(pidfd))
 
-    # -- Launcher ----------------------------------------------------------------------------------------
+    def _let_go_of_empty(self, link: Link) -> None:
+        """A spawner that we have no use for ends when it has nothing left to look after and we hang up."""
+        with self._lock:
+            if link.fits or link.lost or any(each.link is link for each in self._tracked.values()):
+                return
+            link.lost = True
+            self._links.remove(link)
+        self._poller.remove(link.channel.fileno())
+        link.close()
 
-    def adopt(self) -> list[Adopted]:
-        self._channel.send({"adopt": True})
-        if not self._adopted.wait(10):
-            raise SupervisorError("the spawner does not answer")
-        return self._living
+    def _lose(self, link: Link) -> None:
+        """A spawner is gone: its processes have another parent now, us if we had started it."""
+        self._poller.remove(link.channel.fileno())
+        with self._lock:
+            link.lost, link.fits = True, False
+            self._links.remove(link)
+            left = [each for each in self._tracked.values() if each.link is link]
+            for each in left:
+                each.link = None
+            for launched in link.waiting:
+                launched.cut()
+        for each in left:
+            self._watch(each)
+        link.close()
+        link.answered.set()
 
-    def launch(self, request: Request, stdio: Stdio) -> Starting:
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def _watch(self, tracked: _Tracked) -> None:
+        """Learn of an end from the process itself."""
+        if tracked.pidfd >= 0:
+            self._poller.add(tracked.pidfd, partial(self._ended, tracked))
+
+    def _ended(self, tracked: _Tracked, events: int) -> None:
+        status = exit_status(tracked.pidfd)
+        if isinstance(status, Unreaped):
+            if not events & HANGUP:
+                self._poller.only_hangup(tracked.pidfd)
+                return
+            status = None
+        end = End(status, time.time())
+        if not tracked.more:
+            write_end(self.run_dir, tracked.id, end)
+        self._exited(tracked.id, end, tracked)
+
+    def _exited(self, identity: str, end: End, which: _Tracked | None = None) -> None:
+        """An end was told, by a spawner or by the process: tell it once."""
+        with self._lock:
+            tracked = self._tracked.get(identity)
+            expected = tracked is not None and which in (None, tracked)  # else told already, or given up
+            if expected:
+                del self._tracked[identity]
+                which = tracked
+        if which:
+            if which.pidfd >= 0:
+                self._poller.remove(which.pidfd)
+            which.close()
+        if expected:
+            self.on_exit(identity, end.status, end.time)
+        if which and which.link:
+            self._let_go_of_empty(which.link)
+
+    # -- Launcher ------------------------------------------------------------------------------------------
+
+    def adopt(self, known: Known = ()) -> list[Adopted]:
+        with self._lock:
+            found, self._found = self._found or [], None
+        told = {each.id for each in found}
+        return [*found, *(self._by_process(*each) for each in known if each[0] not in told)]
+
+    def _by_process(self, identity: str, pid: int, started: int) -> Adopted:
+        """A container whose spawner died while nobody was there: the same process, or it has ended."""
+        pidfd = -1
+        with contextlib.suppress(OSError):  # none of that number, or a mere thread
+            pidfd = os.pidfd_open(pid)
+        if pidfd >= 0 and started and start_time(pid) == started:
+            with self._lock:
+                tracked = self._tracked[identity] = _Tracked(identity, None, pidfd=os.dup(pidfd))
+            self._watch(tracked)
+            return Adopted(identity, pid, pidfd)
+        if pidfd >= 0:
+            os.close(pidfd)
+        end = read_end(self.run_dir, identity)
+        if end is None:
+            end = End(None, time.time())
+            write_end(self.run_dir, identity, end)
+        return Adopted(identity, 0, -1, {}, *end)
+
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
+        return self._clone({"launch": request.to_json()}, request, stdio, hold=hold)
+
+    def execute(self, request: Request, target_pidfd: int, stdio: Stdio) -> Starting:
+        return self._clone({"execute": request.to_json()}, request, stdio, (target_pidfd,))
+
+    def _clone(
+        self,
+        message: Mapping[str, Any],
+        request: Request,
+        stdio: Stdio,
+        target: tuple[int, ...] = (),
+        hold: bool = False,
+    ) -> Launched:
+        """Ask a spawner; where it has died, the next one."""
+        for _ in range(2):
+            with contextlib.suppress(_Lost):
+                return self._ask(self._spawner(), message, request, stdio, target, hold)
+        raise SupervisorError(f"{request.name}: the spawner is gone, and the one started after it too")
+
+    def _ask(
+        self,
+        link: Link,
+        message: Mapping[str, Any],
+        request: Request,
+        stdio: Stdio,
+        target: tuple[int, ...],
+        hold: bool,
+    ) -> Launched:
         ours, theirs = Channel.pair()
+        kept = {**stdio.kept, "channel": ours.fileno()} if hold else stdio.kept
+        fds = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *target, *kept.values())
         launched = Launched(request.name, ours)
+        tracked = _Tracked(request.id, link, bool(target))
         try:
-            self._channel.send(
-                {"launch": request.to_json()},
-                (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *stdio.outputs),
-            )
+            self._expect(link, launched, tracked)
+            try:
+                link.send({**message, "kept": list(kept)}, fds)
+                theirs.close()
+                if not launched.wait_clone():
+                    raise _Lost
+            except OSError as error:
+                raise _Lost from error
+            finally:
+                self._expected(link, launched, tracked)
+        except BaseException:
             theirs.close()
-            launched.wait_clone()
-        except BaseException as error:
-            theirs.close()
-            ours.close()
-            if isinstance(error, OSError):
-                raise SupervisorError(f"the spawner is gone: {error}") from error
+            self._forget(tracked)
+            launched.abandon()
+            if launched.pidfd >= 0:
+                os.close(launched.pidfd)
             raise
         return launched
+
+    def _expect(self, link: Link, launched: Launched, tracked: _Tracked) -> None:
+        """Be told of its end, however soon that comes."""
+        with self._lock:
+            if link.lost:
+                raise _Lost
+            link.waiting.add(launched)
+            self._tracked[tracked.id] = tracked
+
+    def _expected(self, link: Link, launched: Launched, tracked: _Tracked) -> None:
+        """It has been cloned, or has not; if the spawner has died meanwhile, the process will not go on."""
+        with self._lock:
+            link.waiting.discard(launched)
+            if launched.pidfd >= 0 and self._tracked.get(tracked.id) is tracked:
+                tracked.pidfd = os.dup(launched.pidfd)
+            lost = link.lost
+        if lost:
+            raise _Lost
+
+    def _forget(self, tracked: _Tracked) -> None:
+        """Tell nobody of its end; what there is of it is still to be waited for."""
+        with self._lock:
+            if self._tracked.get(tracked.id) is tracked:
+                del self._tracked[tracked.id]
+        if tracked.pidfd >= 0:
+            tracked.more = True
+            self._watch(tracked)
+
+    def release(self, identity: str, name: str) -> None:
+        with self._lock:
+            tracked = self._tracked.get(identity)
+            link = tracked.link if tracked else None
+        if link:
+            with contextlib.suppress(OSError):
+                link.send({"release": identity, "name": name})
 
     def kill(self, identity: str, pidfd: int, number: int) -> None:
         send_signal(pidfd, number)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._channel.socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(5)
-        self._channel.close()
-        if self.pid:
-            threading.Thread(target=_reap, args=(self.pid,), daemon=True).start()
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+        self._poller.stop()
+        with self._lock:
+            for link in self._links:
+                link.close()
+            for tracked in self._tracked.values():
+                tracked.close()
+            self._links, self._tracked = [], {}
+        subreaper.release()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pycore.ops import Operation, from_record, to_record
 
@@ -13,15 +14,34 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Request:
-    """A container to be started. ``operations`` are those of the launch, enter and confine phases, in order."""
+    """A process to be started: a container's first, or one more in a container that runs.
+
+    ``operations`` are those of the launch, enter and confine phases, in order. For one more process only those
+    of the step JOIN and of the confine phase count: it joins namespaces that are made.
+    """
 
     id: str
+    """What its end is told under: the container's id, or for one more process an id of its own."""
     name: str
     """``APP/NAME``."""
     operations: tuple[Operation, ...]
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     working_dir: str = "/"
+    terminal: bool = False
+    """Whether standard input is a terminal that becomes the process's controlling one (tty_ioctl(4), TIOCSCTTY)."""
+    call: str = ""
+    """``MODULE:FUNCTION`` of pycore, called with ``argv`` inside, instead of a program. See :meth:`function`."""
+
+    def function(self) -> Callable[..., int | None]:
+        """The function that ``call`` names, imported here and now: inside, nothing can be any more.
+
+        It gets the standard streams as descriptors 0 to 2 and nothing else of the host; what it returns is the
+        exit status. It must not resolve names of users, groups or hosts: the C library would load modules for
+        that from the container's file system. Raises ImportError, AttributeError.
+        """
+        module, _, name = self.call.partition(":")
+        return cast("Callable[..., int | None]", getattr(importlib.import_module(module), name))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -31,6 +51,8 @@ class Request:
             "argv": list(self.argv),
             "environment": dict(self.environment),
             "working_dir": self.working_dir,
+            "terminal": self.terminal,
+            "call": self.call,
         }
 
     @classmethod
@@ -42,4 +64,6 @@ class Request:
             argv=tuple(fields["argv"]),
             environment=fields["environment"],
             working_dir=fields["working_dir"],
+            terminal=fields["terminal"],
+            call=fields["call"],
         )

@@ -1,44 +1,96 @@
 """The spawner: tiny, single-threaded, parent of all containers of one run dir.
 
 It clones, waits, and writes exit statuses to the run dir, so that whoever asked can die at any moment and
-nothing is lost. It holds what the containers' logs are read from, and hands it to whoever comes next.
-It ends when nobody talks to it and it has no containers left.
+nothing is lost. It keeps descriptors for whoever takes over: what the containers' logs are read from, the
+channels of those that wait to be started. It ends when nobody talks to it and it has no containers left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
-import json
 import os
+import select
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pycore.errors import PycoreError, StartError
-from pycore.launch import child, inside
+from pycore.launch import child, inside, interpreter, limits, protocol
+from pycore.launch.address import listen
 from pycore.launch.channel import Channel
+from pycore.launch.ends import EXIT_FILE as EXIT_FILE
+from pycore.launch.ends import End, write_end
 from pycore.launch.namespaces import clone_flags
 from pycore.launch.request import Request
 from pycore.linux import libc
 from pycore.linux.kernel import Kernel
+from pycore.linux.pidfd import pid_of
 from pycore.ops import Context
 
-EXIT_FILE = "exit.json"
+NAMESPACES: Mapping[str, int] = {
+    "mnt": libc.CLONE_NEWNS,
+    "uts": libc.CLONE_NEWUTS,
+    "ipc": libc.CLONE_NEWIPC,
+    "net": libc.CLONE_NEWNET,
+    "user": libc.CLONE_NEWUSER,
+    "cgroup": libc.CLONE_NEWCGROUP,
+    "time": libc.CLONE_NEWTIME,
+    "pid": libc.CLONE_NEWPID,
+}
+"""The names in /proc/PID/ns; the last is joined before the clone, since a process never changes its own."""
+
+CALL_NAMESPACES = libc.CLONE_NEWNS | libc.CLONE_NEWUSER
+"""What a function joins: enough to see the container's files as it does, and to be nobody in it."""
 
 
 @dataclass
 class Living:
-    """A container's first process, and the read ends of its output."""
+    """A process that this one is the parent of."""
 
     id: str
-    outputs: list[int] = field(default_factory=list[int])
+    kept: dict[str, int] = field(default_factory=dict[str, int])
+    """Descriptors for whoever takes over."""
+    more: bool = False
+    """Whether it is one more process of a container: then it concerns only who asked for it."""
+
+    def close(self) -> None:
+        """Let go of all that is kept."""
+        _close(self.kept.values())
+        self.kept = {}
+
+
+@dataclass
+class Order:
+    """A request as it came, with its descriptors."""
+
+    fields: dict[str, Any]
+    stdio: list[int]
+    channel: Channel
+    target: int
+    """A pidfd of the container that is to be joined; -1 for a new one."""
+    kept: dict[str, int]
+
+    @classmethod
+    def received(cls, message: Mapping[str, Any], fds: Sequence[int]) -> Order:
+        """``fds``: stdin, stdout, stderr, the child's channel, for one more process the target, then what is kept."""
+        more = "execute" in message
+        stdio, rest = list(fds[:3]), list(fds[5 if more else 4 :])
+        channel = Channel.of(fds[3])
+        fields = message["execute" if more else "launch"]
+        return cls(fields, stdio, channel, fds[4] if more else -1, dict(zip(message["kept"], rest, strict=True)))
+
+    def close(self) -> None:
+        """Let go of what only the child needs."""
+        self.channel.close()
+        _close((*self.stdio, *((self.target,) if self.target >= 0 else ())))
 
 
 class Spawner:
@@ -49,12 +101,15 @@ class Spawner:
         self.listener = listener
         self.control: Channel | None = control
         self.living: dict[int, Living] = {}
-        self.ended: list[tuple[dict[str, Any], list[int]]] = []
+        self.ended: list[tuple[dict[str, Any], Living]] = []
         """Ends that nobody has heard of yet, with output that may still be in the pipes."""
         self.selector = selectors.DefaultSelector()
         self.wakeup, self._signalled = socket.socketpair()
         for end in (self.wakeup, self._signalled):
             end.setblocking(False)
+        self._code, self._since = protocol.code(), time.time()
+        self._namespaces = _namespaces("self")
+        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
         """Serve until there is neither somebody to talk to nor a container."""
@@ -67,6 +122,8 @@ class Spawner:
         while self.control or self.living or self.ended:
             for key, _ in self.selector.select():
                 key.data()
+
+    # -- who talks to us -----------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         """A new supervisor takes the place of the one before it."""
@@ -91,50 +148,125 @@ class Spawner:
             self._hang_up()
             return
         message, fds = received
-        if "launch" in message:
-            self._launch(message["launch"], fds)
+        if "launch" in message or "execute" in message:
+            self._start(Order.received(message, fds))
         elif "adopt" in message:
             self._hand_over()
+        elif "release" in message:
+            self._release(message["release"], message["name"])
 
     def _hand_over(self) -> None:
-        """Tell a new supervisor what lives, one frame each with the read ends of its output."""
+        """Tell a new supervisor what lives, one frame each with what is kept for it."""
         for pid, living in self.living.items():
+            if living.more:  # nobody is left who asked for it; a terminal that is let go of hangs up
+                living.id = ""
+                living.close()
+                continue
+            _forget_if_running(living)
             pidfd = os.pidfd_open(pid)  # it cannot be another's: we have not waited for it yet
-            self._tell({"living": living.id, "pid": pid}, [pidfd, *living.outputs])
+            self._tell({"living": living.id, "pid": pid, "kept": list(living.kept)}, [pidfd, *living.kept.values()])
             os.close(pidfd)
         while self.ended:
-            report, outputs = self.ended[0]
-            if not self._tell({"living": report["exited"], "pid": 0, **report}, outputs):
+            report, living = self.ended[0]
+            message = {"living": report["exited"], "pid": 0, "kept": list(living.kept), **report}
+            if not self._tell(message, list(living.kept.values())):
                 return
             del self.ended[0]
-            _close(outputs)
-        self._tell({"adopted": len(self.living)})
+            living.close()
+        self._tell(
+            {
+                "adopted": len(self.living),
+                "protocol": protocol.PROTOCOL,
+                "code": self._code,
+                "replaced": protocol.is_replaced(self._since),
+            }
+        )
 
-    def _launch(self, fields: dict[str, Any], fds: list[int]) -> None:
-        """Clone a container. ``fds``: stdin, stdout, stderr, the child's channel, then outputs to be kept."""
-        stdio, outputs = fds[:3], fds[4:]
-        channel = Channel(socket.socket(fileno=fds[3]))
+    def _release(self, identity: str, name: str) -> None:
+        for living in self.living.values():
+            if living.id == identity and name in living.kept:
+                os.close(living.kept.pop(name))
+
+    # -- starting ------------------------------------------------------------------------------------------
+
+    def _start(self, order: Order) -> None:
+        """Clone a process; what becomes of it is said on its own channel."""
+        fields = order.fields
         ctx = Context(Kernel(), container=fields["name"], environment=dict(fields["environment"]))
         try:
             request = Request.from_json(fields)
-            flags = clone_flags(request.operations)
-            if flags & libc.CLONE_NEWUSER:
-                inside.take_hold_outside(request, ctx)
-            pid, pidfd = libc.clone3(flags)
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                child.become(request, ctx, channel, stdio, bool(flags & libc.CLONE_NEWUSER))
-            self.living[pid] = Living(request.id, outputs)
-            channel.send({"launched": pid}, [pidfd])
-            os.close(pidfd)
+            function = request.function() if request.call else None
+            if order.target >= 0:
+                pid, pidfd = self._join(order, request, ctx, function)
+            else:
+                pid, pidfd = self._launch(order, request, ctx, function)
         except Exception as error:  # an operation's module that cannot be imported, no more processes, ...
-            _close(outputs)
+            _close(order.kept.values())
             with contextlib.suppress(OSError):
                 failure = StartError(f"{fields['name']}: cannot be cloned: {error}", step="namespaces")
-                channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
+                order.channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
+        else:
+            self.living[pid] = Living(request.id, order.kept, order.target >= 0)
+            with contextlib.suppress(OSError):  # who asked is gone; whoever comes next is told
+                order.channel.send({"launched": pid}, [pidfd])
+            os.close(pidfd)
         finally:
-            channel.close()
-            _close((*stdio, *ctx.held.values()))
+            order.close()
+            _close(ctx.held.values())
+
+    @staticmethod
+    def _launch(order: Order, request: Request, ctx: Context, function: child.Function | None) -> tuple[int, int]:
+        flags = clone_flags(request.operations)
+        maps = bool(flags & libc.CLONE_NEWUSER)
+        if maps:
+            inside.take_hold_outside(request, ctx)
+        pid, pidfd = libc.clone3(flags)
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            child.become(request, ctx, order.channel, order.stdio, maps, function)
+        return pid, pidfd
+
+    def _join(self, order: Order, request: Request, ctx: Context, function: child.Function | None) -> tuple[int, int]:
+        """Clone into the PID namespace of a container; the child joins the others."""
+        flags = self._different(order.target, request.name)
+        if function:
+            flags &= CALL_NAMESPACES
+        try:
+            if flags & libc.CLONE_NEWPID:
+                libc.setns(order.target, libc.CLONE_NEWPID)
+            pid, pidfd = libc.clone3(0)
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                target = (order.target, flags & ~libc.CLONE_NEWPID)
+                child.join(request, ctx, order.channel, order.stdio, target, function)
+        except OSError as error:
+            if error.errno in (errno.ESRCH, errno.ENOMEM):  # a PID namespace takes nobody in once its init has ended
+                raise inside.ended(request.name) from None
+            raise
+        finally:
+            if flags & libc.CLONE_NEWPID:
+                self._come_back()
+        return pid, pidfd
+
+    def _come_back(self) -> None:
+        """Our next child is to be born in our own PID namespace again; without that we must not go on."""
+        try:
+            libc.setns(self._pid_namespace, libc.CLONE_NEWPID)
+        except OSError:
+            os._exit(1)
+
+    def _different(self, target: int, name: str) -> int:
+        """The namespaces of a process that are not ours, as CLONE_NEW* flags."""
+        pid = pid_of(target)
+        try:
+            found = _namespaces(pid) if pid else {}
+        except ProcessLookupError:
+            found = {}
+        if not found:
+            raise inside.ended(name)
+        return sum(NAMESPACES[kind] for kind, which in found.items() if which != self._namespaces[kind])
+
+    # -- ends ----------------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -148,22 +280,18 @@ class Spawner:
                 return
             living = self.living.pop(pid, None)
             if living is not None:
-                self._ended(living, status)
+                self._ended(living, os.waitstatus_to_exitcode(status))
 
     def _ended(self, living: Living, status: int) -> None:
-        """Write the exit status down before anybody is told, then let go of the output."""
-        report = {"exited": living.id, "status": os.waitstatus_to_exitcode(status), "time": time.time()}
-        with contextlib.suppress(OSError):  # the run dir is gone: nobody will ask
-            place = self.run_dir / "containers" / living.id / EXIT_FILE
-            temporary = f"{place}.new"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(report, file)
-                file.write("\n")
-            os.rename(temporary, place)
-        if self._tell(report):
-            _close(living.outputs)
+        """Write the exit status down before anybody is told, then let go of what was kept."""
+        end = End(status, time.time())
+        report = {"exited": living.id, "status": end.status, "time": end.time}
+        if not living.more:
+            write_end(self.run_dir, living.id, end)
+        if not living.id or self._tell(report) or living.more:
+            living.close()
         else:
-            self.ended.append((report, living.outputs))
+            self.ended.append((report, living))
 
     def _tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
         if self.control is None:
@@ -176,7 +304,27 @@ class Spawner:
         return True
 
 
-def _close(fds: Sequence[int]) -> None:
+def _namespaces(pid: int | str) -> dict[str, str]:
+    """The namespaces of a process, as far as this kernel has them; empty where there is no such process."""
+    found: dict[str, str] = {}
+    for kind in NAMESPACES:
+        with contextlib.suppress(FileNotFoundError):
+            found[kind] = os.readlink(f"/proc/{pid}/ns/{kind}")
+    return found
+
+
+def _forget_if_running(living: Living) -> None:
+    """Let go of the channel of a process that has become its program: the other end is closed."""
+    channel = living.kept.get("channel")
+    if channel is None:
+        return
+    poll = select.poll()
+    poll.register(channel, 0)  # POLLHUP is always told
+    if poll.poll(0):
+        os.close(living.kept.pop("channel"))
+
+
+def _close(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
 
@@ -186,13 +334,22 @@ def _wake_up(*_: object) -> None:
 
 
 def main() -> None:
-    """Entered by a fresh interpreter: descriptor 3 is the control channel, 4 the listener, argv[1] the run dir."""
+    """Entered by a fresh interpreter: descriptor 3 is the control channel, argv[1] the run dir.
+
+    argv[2] is how many open files the programs may have (soft limit).
+    """
     libc.prctl(libc.PR_SET_NAME, libc.address_of(b"pycore-spawner"))
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)  # what a container without a PID namespace leaves is ours to wait for
     os.chdir("/")
-    listener = socket.socket(fileno=4)
-    control = Channel(socket.socket(fileno=3))
+    control = Channel.of(interpreter.FIRST)
+    run_dir = Path(sys.argv[1])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     child.ignored_signals()
-    gc.freeze()
-    Spawner(Path(sys.argv[1]), listener, control).run()
+    limits.raise_open_files(int(sys.argv[2]))
+    directory, name = run_dir / protocol.DIRECTORY, f"{os.getpid()}.sock"
+    with listen(directory, name) as listener:
+        gc.freeze()
+        Spawner(run_dir, listener, control).run()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(directory / name)

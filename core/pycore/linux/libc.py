@@ -11,7 +11,7 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong
 from typing import Any, cast
 
@@ -24,10 +24,12 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_NEWTIME = 0x80
 CLONE_PIDFD, CLONE_INTO_CGROUP = 0x1000, 0x200000000
 
 PR_SET_KEEPCAPS, PR_SET_NAME = 8, 15
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
@@ -102,6 +104,13 @@ def setns(fd: int, kind: int) -> None:
 def prctl(option: int, argument: int = 0, third: int = 0) -> int:
     """prctl(2); unused arguments are 0, as the kernel asks."""
     return _check(_prctl(option, argument, third, 0, 0))
+
+
+def child_subreaper() -> bool:
+    """prctl(2), PR_GET_CHILD_SUBREAPER: whether orphans among this process's descendants become its children."""
+    answer = c_int(0)
+    _check(_prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(answer), 0, 0, 0))
+    return bool(answer.value)
 
 
 _kept: list[ctypes.Array[ctypes.c_char]] = []
@@ -217,4 +226,17 @@ def seccomp_filter(program: bytes) -> None:
 
 def close_on_exec(first: int) -> None:
     """close_range(2) with CLOSE_RANGE_CLOEXEC: no descriptor from ``first`` on outlives exec."""
-    _check(_syscall(c_long(_CLOSE_RANGE), c_uint(first), c_uint(0xFFFFFFFF), c_uint(_CLOSE_RANGE_CLOEXEC)))
+    _close_range(first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+
+
+def close_all_but(keep: Iterable[int], first: int = 3) -> None:
+    """close_range(2): close every descriptor from ``first`` on but those of ``keep``."""
+    for fd in sorted({fd for fd in keep if fd >= first}):
+        if fd > first:
+            _close_range(first, fd - 1, 0)
+        first = fd + 1
+    _close_range(first, 0xFFFFFFFF, 0)
+
+
+def _close_range(first: int, last: int, flags: int) -> None:
+    _check(_syscall(c_long(_CLOSE_RANGE), c_uint(first), c_uint(last), c_uint(flags)))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec
 
 from pycore.errors import PycoreError, StartError
 from pycore.launch import inside
-from pycore.launch.launcher import Adopted, ExitHandler, Launcher, Starting, Stdio
+from pycore.launch.launcher import Adopted, ExitHandler, Known, Launcher, Starting, Stdio
 from pycore.launch.request import Request
 from pycore.ops import Context
 from pycore.testing.fake import FakeKernel
+
+P = ParamSpec("P")
 
 _HARMLESS = (0, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT)
 
@@ -30,11 +32,20 @@ class FakeSpawner:
         self.kernel = kernel
         self.running: dict[str, FakeProcess] = {}
         """Container id to its process."""
+        self.more: dict[str, FakeProcess] = {}
+        """Id of a request to one more process of a container."""
+        self.ended: dict[str, tuple[int, float]] = {}
+        """Ends that no engine was there to hear of."""
         self._pids = itertools.count(1000)
+        self._pidfds: dict[int, FakeProcess] = {}
         self._on_exit: ExitHandler | None = None
 
     def connect(self, on_exit: ExitHandler) -> Launcher:
-        """What an engine asks for as its launcher."""
+        """What an engine asks for as its launcher. What an earlier one had half started ends, as it does really."""
+        self._on_exit = None
+        for process in [*self.running.values(), *self.more.values()]:
+            if not process.executed and not process.held:
+                self.end(process.request.id, 125)
         self._on_exit = on_exit
         return _FakeLauncher(self)
 
@@ -42,25 +53,60 @@ class FakeSpawner:
         """The engine has let go; containers run on."""
         self._on_exit = None
 
-    def start(self, request: Request) -> FakeProcess:
+    def start(self, request: Request, held: bool = False) -> FakeProcess:
         """Clone: the process is there, and takes hold of what it needs of the host."""
         pid = next(self._pids)
-        process = FakeProcess(request, pid, _descriptor(), self, self.kernel.add_process(pid))
+        process = FakeProcess(request, pid, -1, self, self.kernel.add_process(pid), held=held)
+        process.pidfd = self.pidfd(process)
         self.running[request.id] = process
         return process
 
+    def join(self, request: Request, pidfd: int) -> FakeProcess:
+        """Clone one more process, for the container of a pidfd. Raises StartError where it has ended."""
+        first = self._pidfds.get(os.fstat(pidfd).st_ino)
+        if first is None or self.running.get(first.request.id) is not first:
+            raise inside.ended(request.name)
+        pid = next(self._pids)
+        process = FakeProcess(request, pid, -1, self, first.kernel.join_process(pid), first=first)
+        process.pidfd = self.pidfd(process)
+        self.more[request.id] = process
+        return process
+
+    def pidfd(self, process: FakeProcess) -> int:
+        """A descriptor that stands for a process, and can be closed as any other."""
+        fd = os.memfd_create(f"process {process.pid}")
+        self._pidfds[os.fstat(fd).st_ino] = process
+        return fd
+
     def end(self, identity: str, status: int = 0) -> None:
-        """The program of a container ends: with an exit status, or by a signal if it is negative."""
+        """The program of a container ends, or one more process: with an exit status, or by a signal if negative."""
         process = self.running.pop(identity, None)
+        for name, each in list(self.more.items()) if process else ():
+            if each.first is process:
+                self.end(name, -signal.SIGKILL)
+        process = process or self.more.pop(identity, None)
         if process is None:
             return
         self.kernel.end_process(process.pid)
         process.kernel.close_all()
         if self._on_exit:
             self._on_exit(identity, status, time.time())
+        elif process.first is None:
+            self.ended[identity] = (status, time.time())
+
+    def adopt(self, known: Known) -> list[Adopted]:
+        """What runs, and how what is believed to run has ended."""
+        found = [
+            Adopted(identity, process.pid, pidfd := self.pidfd(process), starting=process.waiting(pidfd))
+            for identity, process in self.running.items()
+        ]
+        told = {each.id for each in found}
+        ends = self.ended | {identity: self.ended.get(identity, (None, time.time())) for identity, _, _ in known}
+        self.ended = {}
+        return [*found, *(Adopted(name, 0, -1, {}, *end) for name, end in ends.items() if name not in told)]
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeProcess(Starting):
     """A container's process; ``kernel`` is the host as it sees it, with what it set for itself in ``kernel.me``."""
 
@@ -69,6 +115,10 @@ class FakeProcess(Starting):
     pidfd: int
     spawner: FakeSpawner
     kernel: FakeKernel
+    held: bool = False
+    """Whether it waits before its program for as long as anybody likes."""
+    first: FakeProcess | None = None
+    """The container's first process, for one that is not."""
     executed: bool = False
     _failure: PycoreError | None = None
 
@@ -77,34 +127,50 @@ class FakeProcess(Starting):
 
     def hold(self) -> None:
         """What comes before the id maps. It has been cloned by then, so a failure is heard of only later."""
-        try:
-            with self._reported():
-                inside.take_hold(self.request, self._ctx)
-        except PycoreError as error:
-            self._failure = error
+        self._note(inside.take_hold, self.request, self._ctx)
+
+    def join(self) -> None:
+        """The same for one more process, which needs no maps."""
+        self._note(inside.join, self.request, self._ctx, -1, 0)
 
     def mapped(self) -> None:
+        if self.first is None and not self._failure:
+            self._note(inside.enter, self.request, self._ctx)
+
+    def entered(self) -> None:
         if self._failure:
             raise self._failure
-        with self._reported():
-            inside.enter(self.request, self._ctx)
 
     def go(self) -> None:
-        with self._reported():
-            inside.confine(self.request, self._ctx)
+        self.entered()
+        if not self._is_there():
+            raise StartError(f"{self.request.name}: its process was ended before it became the program")
+        self._note(inside.confine, self.request, self._ctx)
+        self.entered()
         self.executed = True
         self.kernel.close_all()
 
-    def abandon(self) -> None:  # a failure of its own was raised already, where it happened
-        self.spawner.end(self.request.id, -signal.SIGKILL)
+    def abandon(self) -> PycoreError | None:
+        if self._is_there():
+            self.spawner.end(self.request.id, -signal.SIGKILL)
+        return self._failure
 
-    @contextlib.contextmanager
-    def _reported(self) -> Generator[None, None, None]:
-        """An error of the core's own acts, as the child reports it."""
+    def waiting(self, pidfd: int) -> Starting | None:
+        """The way for a new engine to let it go on; None where its program runs."""
+        self.pidfd = pidfd
+        return None if self.executed else self
+
+    def _is_there(self) -> bool:
+        return self in (self.spawner.running.get(self.request.id), self.spawner.more.get(self.request.id))
+
+    def _note(self, act: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
+        """Keep an error until somebody listens, as the child's channel does; the core's own acts have no words."""
         try:
-            yield
+            act(*arguments, **keywords)
+        except PycoreError as error:
+            self._failure = error
         except OSError as error:
-            raise StartError(f"{self.request.name}: {type(error).__name__}: {error}") from error
+            self._failure = StartError(f"{self.request.name}: {type(error).__name__}: {error}")
 
 
 class _FakeLauncher(Launcher):
@@ -113,13 +179,21 @@ class _FakeLauncher(Launcher):
     def __init__(self, spawner: FakeSpawner) -> None:
         self.spawner = spawner
 
-    def launch(self, request: Request, stdio: Stdio) -> Starting:
-        process = self.spawner.start(request)
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
+        process = self.spawner.start(request, hold)
         process.hold()
         return process
 
-    def adopt(self) -> list[Adopted]:
-        return [Adopted(identity, process.pid, _descriptor()) for identity, process in self.spawner.running.items()]
+    def execute(self, request: Request, target_pidfd: int, stdio: Stdio) -> Starting:
+        process = self.spawner.join(request, target_pidfd)
+        process.join()
+        return process
+
+    def adopt(self, known: Known = ()) -> list[Adopted]:
+        return self.spawner.adopt(known)
+
+    def release(self, identity: str, name: str) -> None:
+        pass
 
     def kill(self, identity: str, pidfd: int, number: int) -> None:
         if number not in _HARMLESS:
@@ -127,8 +201,3 @@ class _FakeLauncher(Launcher):
 
     def close(self) -> None:
         self.spawner.disconnect()
-
-
-def _descriptor() -> int:
-    """A descriptor of its own that can be closed as any other."""
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
