@@ -86,6 +86,8 @@ def _exchange(life: Lifecycle, swaps: Sequence[_Swap]) -> None:
         life.executor.run(swap.came, swap.ctx)
         _write(life, swap.record, swap.wanted)
         live = life.live.get(swap.record.id)
+        if live:
+            life.pump.change(live.record.id, life.plugins.log(life.container(live.record), life.host()))
         if live and not live.starting:
             life.watch_health(live)
 

@@ -26,7 +26,7 @@ from pycore.comeback import come_back
 from pycore.errors import Conflict, NotFound, UsageError, noted
 from pycore.events import Event, EventQuery
 from pycore.execute import Executor, Timing
-from pycore.following import Asking, Source, chunks, lines
+from pycore.following import NOBODY, Asking, Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.lifecycle import Lifecycle
@@ -34,7 +34,7 @@ from pycore.lines import Line
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.logs import EVERYTHING, Chunk, LogPump, Query
+from pycore.logs import EVERYTHING, Chunk, Log, LogPump, NoLog, Query
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
@@ -207,12 +207,13 @@ class Engine:
         *,
         follow: bool = False,
         hangups: Collection[int] = (),
-        interrupts: Collection[int] = (),
+        interrupts: Mapping[int, Callable[[], bool]] = NOBODY,
     ) -> Iterator[Chunk]:
         """A container's output as it came; with ``follow`` also what comes, until it has ended.
 
-        Nobody cares any more when one of ``hangups``, descriptors of who asks, hangs up, or when there is something
-        to be read from one of ``interrupts``. Raises NotFound, and PycoreError where nothing is kept.
+        Nobody cares any more when one of ``hangups``, descriptors of who asks, hangs up; or when there is something to
+        be read from one of ``interrupts`` that, as the function beside it says, means so. Raises NotFound, and
+        PycoreError where nothing is kept.
         """
         sources = self._log_sources([self.find(name)])
         return (chunk for _, chunk in chunks(sources, Asking(query, self._pump(follow), hangups, interrupts)))
@@ -224,7 +225,7 @@ class Engine:
         *,
         follow: bool = False,
         hangups: Collection[int] = (),
-        interrupts: Collection[int] = (),
+        interrupts: Mapping[int, Callable[[], bool]] = NOBODY,
     ) -> Iterator[tuple[str, Line]]:
         """The output of several containers, or apps, line by line in the order of time, with their full names."""
         found = [record for name in names for record in self.find_all(name)]
@@ -247,9 +248,20 @@ class Engine:
     def _log_source(self, record: ContainerRecord) -> Source:
         def over() -> bool:
             live = self._lifecycle.live.get(record.id) if self._lifecycle else None
-            return live is None or live.drained is None or live.drained.is_set()
+            if live:
+                return live.drained is None
+            now = self.state.container(record.id)
+            return now is None or not now.restart_at
 
-        return Source(record.id, self.plugins.log(container_of(record, self.plugins), self.host()), over)
+        if not record.log:
+            log: Log = NoLog(f"that of {record.full_name} went to the terminal that ran it")
+        else:
+            log = self.plugins.log(container_of(record, self.plugins), self.host())
+        return Source(record.id, log, over)
+
+    def lost_output(self, record: ContainerRecord) -> int:
+        """Bytes of a container's output that could not be kept, as far as its log does not say so itself."""
+        return self._lifecycle.pump.lost(record.id) if self._lifecycle else 0
 
     def _pump(self, follow: bool) -> LogPump | None:
         return self._lifecycle.pump if follow and self._lifecycle else None

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from pycore.errors import PycoreError
 from pycore.lines import Line, LineMaker, Timed, merged
-from pycore.logs import Chunk, Follower, Log, LogPump, LogReader, Query
+from pycore.logs import NOTE, Chunk, Follower, Log, LogPump, LogReader, Query
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Source:
     """Whether nothing more comes: all that it ever wrote is in the log."""
 
 
+NOBODY: Mapping[int, Callable[[], bool]] = {}
+
+
 class Asking:
     """Who asks, and until when: with a pump to follow, until the containers' end or ``query.until``."""
 
@@ -28,9 +32,12 @@ class Asking:
         query: Query,
         pump: LogPump | None = None,
         hangups: Collection[int] = (),
-        interrupts: Collection[int] = (),
+        interrupts: Mapping[int, Callable[[], bool]] = NOBODY,
     ) -> None:
-        """The descriptors tell when nobody cares any more, see :meth:`pycore.logs.Follower.wait`."""
+        """The descriptors tell when nobody cares any more, see :meth:`pycore.logs.Follower.wait`.
+
+        What is there to be read from an interrupt is read by what stands beside it, which says whether it meant that.
+        """
         self.query, self.pump, self._hangups, self._interrupts = query, pump, hangups, interrupts
 
     def past(self) -> bool:
@@ -41,7 +48,8 @@ class Asking:
         """Until there is news, or may be; False when nobody cares any more."""
         until = self.query.until
         patience = None if until is None else (until - time.time_ns()) / 1e9 + 0.001
-        return follower.wait(patience, self._hangups, self._interrupts)
+        up = follower.wait(patience, self._hangups, self._interrupts)
+        return not any(fd not in self._interrupts or self._interrupts[fd]() for fd in up)
 
 
 def chunks(sources: Mapping[str, Source], asking: Asking) -> Iterator[tuple[str, Chunk]]:
@@ -70,7 +78,7 @@ def _follow(
     readers: dict[str, LogReader] = {}
     try:
         for name, source in sources.items():
-            readers[name] = source.log.read(asking.query)
+            readers[name] = _open(source, asking.query, alone=len(sources) == 1)
         news = set(sources)
         while True:
             past = follower is None or asking.past()
@@ -85,3 +93,28 @@ def _follow(
             reader.close()
         if follower:
             follower.close()
+
+
+def _open(source: Source, query: Query, *, alone: bool) -> LogReader:
+    """Begin to read; of several logs, one that cannot be read is a remark among the others."""
+    try:
+        return source.log.read(query)
+    except PycoreError as error:
+        if alone:
+            raise
+        return _Unreadable(error)
+
+
+class _Unreadable:
+    """Instead of a log that cannot be read: the reason, once."""
+
+    def __init__(self, error: PycoreError) -> None:
+        self._error: PycoreError | None = error
+
+    def more(self) -> Iterator[Chunk]:
+        error, self._error = self._error, None
+        if error:
+            yield Chunk(time.time_ns(), NOTE, error.message.encode())
+
+    def close(self) -> None:
+        pass

@@ -349,6 +349,7 @@ class Lifecycle:
                 with contextlib.suppress(PycoreError, OSError):
                     self._settle(live)
                 live.settled.set()
+            self.pump.tell(live.record.id)
             self.tell()
 
     def _settle(self, live: Live) -> None:

@@ -24,8 +24,6 @@ from typing import Protocol, TypeVar, runtime_checkable
 from pycore.errors import PycoreError
 
 STDOUT, STDERR = 1, 2
-STREAMS = {"stdout": STDOUT, "stderr": STDERR, "terminal": STDOUT}
-"""What the kept ends of a container's output are called, and the stream that each brings."""
 NOTE = 0
 """The stream of a chunk that is not the container's: a remark of the driver on what is missing here, for people."""
 
@@ -169,11 +167,11 @@ class Follower:
 
     def wait(
         self, timeout: float | None = None, hangups: Collection[int] = (), interrupts: Collection[int] = ()
-    ) -> bool:
-        """Until there is news, or the time (in seconds) is over; False as soon as nobody cares any more.
+    ) -> set[int]:
+        """Until there is news, or the time (in seconds) is over; or something is up with who waits.
 
-        That is so when one of ``hangups`` has hung up, or one of ``interrupts`` can be read from: a client's streams,
-        and its connection, on which it passes signals on.
+        Returns those of ``hangups`` that have hung up, and those of ``interrupts`` that can be read from or have hung
+        up: a client's streams, and its connection, on which it passes signals on. Empty where there is news.
         """
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
@@ -182,7 +180,7 @@ class Follower:
         for fd in interrupts:
             poll.register(fd, select.POLLRDHUP | select.POLLIN)
         ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        return all(fd == self._fd for fd, _ in ready)
+        return {fd for fd, _ in ready} - {self._fd}
 
     def close(self) -> None:
         """Stop following."""
@@ -301,8 +299,8 @@ class LogPump(threading.Thread):
 
     # -- for everybody -----------------------------------------------------------------------------------
 
-    def add(self, identity: str, sink: LogSink | None, outputs: Mapping[str, int]) -> threading.Event:
-        """Move a container's output: the read ends of pipes, or a terminal's master, by their names in ``STREAMS``.
+    def add(self, identity: str, sink: LogSink | None, outputs: Mapping[int, int]) -> threading.Event:
+        """Move a container's output, ``outputs`` being stream to descriptor: the read end of a pipe, or a terminal.
 
         The descriptors become the pump's, and non-blocking. The event is set when all have ended and the sink is
         closed. Without a sink the output is read and thrown away, so that the container never waits.
@@ -311,9 +309,9 @@ class LogPump(threading.Thread):
         with self._lock:
             self._lost.pop(identity, None)
             self._channels[identity] = channel
-            for name, fd in outputs.items():
+            for stream, fd in outputs.items():
                 os.set_blocking(fd, False)
-                source = _Source(fd, STREAMS[name], channel, stat.S_ISFIFO(os.fstat(fd).st_mode))
+                source = _Source(fd, stream, channel, stat.S_ISFIFO(os.fstat(fd).st_mode))
                 channel.sources.add(source)
                 self._sources[fd] = source
         for fd in outputs.values():
@@ -357,6 +355,11 @@ class LogPump(threading.Thread):
         tap = Tap()
         tap.leave = self.listen(identity, tap.put)
         return tap
+
+    def tell(self, identity: str) -> None:
+        """Something has become of a container: let its followers look again."""
+        for follower in self._followers.get(identity, ()):
+            follower.tell(identity)
 
     def lost(self, identity: str) -> int:
         """Bytes of a container's output that could not be kept since it was last started or taken over."""
@@ -427,7 +430,7 @@ class LogPump(threading.Thread):
                 self._lose(source.channel, 0, str(error))
             length = 0
         if length:
-            self._tell(source.channel.identity)
+            self.tell(source.channel.identity)
         else:
             self._finish(source)
 
@@ -483,10 +486,6 @@ class LogPump(threading.Thread):
         if first:
             self._on_lost(channel.identity, reason)
 
-    def _tell(self, identity: str) -> None:
-        for follower in self._followers.get(identity, ()):
-            follower.tell(identity)
-
     def _finish(self, source: _Source) -> None:
         channel = source.channel
         self._poll.unregister(source.fd)
@@ -505,4 +504,4 @@ class LogPump(threading.Thread):
             if self._channels.get(channel.identity) is channel:
                 del self._channels[channel.identity]
         channel.drained.set()
-        self._tell(channel.identity)
+        self.tell(channel.identity)

@@ -1,32 +1,162 @@
-"""The verb logs: what containers have written."""
+"""The verb logs: what containers have written, of several merged by time."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import cycle
 
+from pycore.cli.moments import moment
+from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
+from pycore.cli.screen import is_terminal
 from pycore.cli.session import Session
 from pycore.engine import Engine
-from pycore.logs import STDERR
+from pycore.errors import UsageError
+from pycore.lines import Line
+from pycore.logs import NOTE, STDERR, Query
+from pycore.state import ContainerRecord
+
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+"""Of names, in turns: ANSI's cyan, yellow, green, magenta, blue, then their bright kin."""
+
+_FRACTION = re.compile(r"(\d+|.*:\d\d)\.(\d{1,9})(Z|[+-][\d:]+)?")
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
     """Add it."""
-    logs = verb("logs", _logs, "print what a container has written")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
-    logs.add_argument("container", metavar="CONTAINER")
+    logs = verb("logs", _logs, "print what containers have written, or all containers of an app")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until they have ended")
+    logs.add_argument("-n", "--tail", metavar="N", default="all", help="the last N lines of each; all without it")
+    since = "what came at or after a date, seconds since 1970, or 10m for so long ago"
+    logs.add_argument("--since", metavar="MOMENT", help=since)
+    logs.add_argument("--until", metavar="MOMENT", help="what came up to then")
+    logs.add_argument("-t", "--timestamps", action="store_true", help="begin each line with its time")
+    logs.add_argument("--no-prefix", action="store_true", help="of several, do not say whose line it is")
+    logs.add_argument("containers", metavar="CONTAINER|APP", nargs="+")
 
 
 def _logs(session: Session, arguments: argparse.Namespace) -> int:
-    record = session.engine.find(arguments.container)
-    if not record.log:
-        session.err(f"pycore: no log is kept of {record.full_name}: its output went to the terminal that ran it\n")
-    for chunk in session.engine.logs(record.full_name, follow=arguments.follow, until=session.gone):
-        if session.json:
-            stream = "stderr" if chunk.stream == STDERR else "stdout"
-            text = chunk.data.decode("utf-8", "replace")
-            session.out(json.dumps({"time": chunk.time, "stream": stream, "text": text}) + "\n")
+    query = Query(_nanoseconds(arguments.since), _nanoseconds(arguments.until), _tail(arguments.tail))
+    records = containers_of(session.engine, arguments.containers)
+    alone = len(records) == 1
+    if alone and not arguments.timestamps and not session.json:
+        noted = _print_chunks(session, records[0], query, arguments.follow)
+    else:
+        begin = _beginning(session, records, arguments.timestamps, prefix=not (alone or arguments.no_prefix))
+        noted = _print_lines(session, records, query, arguments.follow, begin)
+    for record in records:
+        lost = session.engine.lost_output(record)
+        if lost and record.full_name not in noted:
+            session.err(f"pycore: {record.full_name}: {lost} bytes could not be kept\n")
+    return 0
+
+
+def _nanoseconds(word: str | None) -> int | None:
+    """A moment to the last digit: what ``--timestamps`` has printed finds its line again."""
+    if word is None:
+        return None
+    found = _FRACTION.fullmatch(word)
+    if found is None:
+        return int(moment(word) * 1e9)
+    return int(moment(found[1] + (found[3] or ""))) * 10**9 + int(found[2].ljust(9, "0"))
+
+
+def _tail(word: str) -> int | None:
+    if word == "all":
+        return None
+    if not (word.isascii() and word.isdigit() and len(word) < 16):
+        raise UsageError(f"--tail {word}: must be a number of lines, or all")
+    return int(word)
+
+
+def _print_chunks(session: Session, record: ContainerRecord, query: Query, follow: bool) -> set[str]:
+    """One container's bytes as they came. Returns of whom it was said that something is missing."""
+    noted: set[str] = set()
+    chunks = session.engine.logs(
+        record.id,
+        query,
+        follow=follow,
+        hangups=session.stdio[1:2],
+        interrupts=dict.fromkeys(session.hangups(), session.gone),
+    )
+    for chunk in chunks:
+        if chunk.stream == NOTE:
+            _note(session, record.full_name, chunk.data, noted)
         else:
             session.write(2 if chunk.stream == STDERR else 1, chunk.data)
-    return 0
+        if session.gone():
+            break
+    return noted
+
+
+def _print_lines(
+    session: Session,
+    records: Sequence[ContainerRecord],
+    query: Query,
+    follow: bool,
+    begin: Callable[[str, Line], bytes],
+) -> set[str]:
+    """Several containers, or one whose lines begin with their times; likewise."""
+    noted: set[str] = set()
+    lines = session.engine.lines(
+        [record.id for record in records],
+        query,
+        follow=follow,
+        hangups=session.stdio[1:2],
+        interrupts=dict.fromkeys(session.hangups(), session.gone),
+    )
+    for name, line in lines:
+        if session.json:
+            session.print_json(_json(name, line), indent=None)
+        elif line.stream == NOTE:
+            _note(session, name, line.data, noted)
+        else:
+            end = b"" if line.data.endswith(b"\n") else b"\n"
+            session.write(2 if line.stream == STDERR else 1, begin(name, line) + line.data + end)
+        if session.gone():
+            break
+    return noted
+
+
+def _json(name: str, line: Line) -> dict[str, object]:
+    stream = {NOTE: "note", STDERR: "stderr"}.get(line.stream, "stdout")
+    text = line.data.decode("utf-8", "replace")
+    return {"container": name, "time": line.time / 1e9, "stream": stream, "text": text}
+
+
+def _note(session: Session, name: str, data: bytes, noted: set[str]) -> None:
+    noted.add(name)
+    session.err(f"pycore: {name}: {data.decode('utf-8', 'replace')}\n")
+
+
+def _beginning(
+    session: Session, records: Sequence[ContainerRecord], timestamps: bool, *, prefix: bool
+) -> Callable[[str, Line], bytes]:
+    """How a line begins: whose it is, in a colour of its own where that can be seen, and when it came."""
+    prefixes = _prefixes(session, records) if prefix else {}
+
+    def begin(name: str, line: Line) -> bytes:
+        return (prefixes.get(name, "") + (f"{timestamp(line.time)} " if timestamps else "")).encode()
+
+    return begin
+
+
+def _prefixes(session: Session, records: Sequence[ContainerRecord]) -> dict[str, str]:
+    """Full name to what its lines begin with: ``web-1  | ``."""
+    one_app = len({record.app for record in records}) == 1
+    shown = {record.full_name: record.name if one_app else record.full_name for record in records}
+    width = max(map(len, shown.values()))
+    padded = {name: f"{word:{width}}  | " for name, word in shown.items()}
+    if not is_terminal(session.stdio[1], session.environment) or session.environment.get("NO_COLOR"):
+        return padded
+    colours = cycle(_COLOURS)
+    return {name: f"\x1b[{next(colours)}m{word}\x1b[0m" for name, word in padded.items()}
+
+
+def timestamp(nanoseconds: int) -> str:
+    """A time as RFC 3339 wants it, in UTC, to the nanosecond."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
