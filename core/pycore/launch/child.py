@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
 import gc
 import importlib.machinery
 import os
@@ -26,6 +25,8 @@ from pycore.launch.channel import Channel
 from pycore.launch.request import DEFAULT_PATH, Request
 from pycore.linux import libc
 from pycore.ops import Context
+
+_unused: list[object] = []
 
 Function = Callable[..., "int | None"]
 
@@ -117,12 +118,12 @@ def _import_nothing_more() -> None:
     """From here on the container's file system is in sight, and no code may come from it.
 
     Encodings, say, are imported when a name of theirs is met: an image with a module of that name in the right
-    place would have it run with all the powers that the process still has.
+    place would have it run with all the powers that the process still has. Other lists are put in the place of
+    those that are there, which are kept: emptying them would free much, and copy every page that it is on.
     """
-    sys.meta_path[:] = [importlib.machinery.BuiltinImporter]
-    sys.path.clear()
-    sys.path_hooks.clear()
-    sys.path_importer_cache.clear()
+    _unused.extend((sys.meta_path, sys.path, sys.path_hooks, sys.path_importer_cache))
+    sys.meta_path, sys.path, sys.path_hooks = [importlib.machinery.BuiltinImporter], [], []
+    sys.path_importer_cache = {}
 
 
 def _report(channel: Channel, error: PycoreError) -> None:
@@ -140,17 +141,12 @@ def _expect(channel: Channel, word: str) -> None:
             return
 
 
-@functools.cache
-def ignored_signals() -> tuple[int, ...]:
-    """The signals that this process ignores; asked for by the spawner, so that its children know."""
-    return tuple(number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN)
-
-
 def _let_go_of_the_host() -> None:
-    """Nothing of the host may be open or set beyond here: descriptors (CVE-2024-21626), signals, umask."""
+    """Nothing of the host may be open or set beyond here: descriptors (CVE-2024-21626), signals, umask.
+
+    The spawner ignores no signal, it handles them: exec resets those (execve(2)).
+    """
     libc.close_on_exec(3)
-    for number in ignored_signals():  # those with a handler are reset by exec (execve(2))
-        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     limits.restore_open_files()
@@ -161,7 +157,9 @@ def _call(function: Function, request: Request, channel: Channel) -> int:
 
     What goes wrong from here on is the function's own affair, and said as a program says it.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
     channel.socket.detach()
     libc.close_all_but(())
     try:

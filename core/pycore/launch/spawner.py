@@ -47,6 +47,8 @@ NAMESPACES: Mapping[str, int] = {
 }
 """The names in /proc/PID/ns; the last is joined before the clone, since a process never changes its own."""
 
+_UNWANTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 CALL_NAMESPACES = libc.CLONE_NEWNS | libc.CLONE_NEWUSER
 """What a function joins: enough to see the container's files as it does, and to be nobody in it."""
 
@@ -333,6 +335,13 @@ def _wake_up(*_: object) -> None:
     """A handler of our own, so that SIGCHLD is not ignored and the wake-up descriptor is written to."""
 
 
+def _ignore_signals() -> None:
+    """By a handler that does nothing: whatever has one is as it should be after exec, whatever is ignored stays so."""
+    for number in signal.valid_signals():
+        if number in _UNWANTED or signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _wake_up)
+
+
 def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 is the control channel, argv[1] the run dir.
 
@@ -343,9 +352,7 @@ def main() -> None:
     os.chdir("/")
     control = Channel.of(interpreter.FIRST)
     run_dir = Path(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    child.ignored_signals()
+    _ignore_signals()
     limits.raise_open_files(int(sys.argv[2]))
     directory, name = run_dir / protocol.DIRECTORY, f"{os.getpid()}.sock"
     with listen(directory, name) as listener:
