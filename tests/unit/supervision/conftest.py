@@ -1,0 +1,93 @@
+"""A container with the sections that a test gives it, and a host in memory to describe it on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycore.hookspecs import Host
+from pycore.spec import App, Container, Section
+from pycore.testing.fake import FakeKernel
+from pycore_supervision.health import Health
+from pycore_supervision.init import FirstProcess
+from pycore_supervision.restart import Backoff, Restart
+
+SECTIONS: tuple[type[Section], ...] = (Restart, Backoff, Health, FirstProcess)
+
+Make = Callable[..., Container]
+
+
+@pytest.fixture
+def make() -> Make:
+    """``make(restart="always")``: a container with these fields, each in the section that has it."""
+
+    def container(name: str = "web", app: str = "shop", **fields: Any) -> Container:
+        unknown = set(fields) - {field for kind in SECTIONS for field in kind.model_fields}
+        assert not unknown, unknown
+        sections = {
+            kind: kind.model_validate({key: value for key, value in fields.items() if key in kind.model_fields})
+            for kind in SECTIONS
+        }
+        return Container(App(app, Path("/")), name, {}, sections, id="c0ffee")
+
+    return container
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+@pytest.fixture
+def host(kernel: FakeKernel) -> Host:
+    return Host(kernel, Path("/run/pycore"), Path("/var/lib/pycore"))
+
+
+@dataclass
+class Here:
+    """This very process in the place of a container: its network and its root are the host's."""
+
+    pid: int = field(default_factory=os.getpid)
+    pidfd: int = field(default_factory=lambda: os.pidfd_open(os.getpid()))
+
+    def execute(self, command: Sequence[str], timeout: float) -> tuple[int | None, bytes]:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=timeout, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            return None, error.stdout or b""
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    before = sorted(os.listdir("/proc/self/fd"))
+    here = Here()
+    yield here
+    os.close(here.pidfd)
+    assert sorted(os.listdir("/proc/self/fd")) == before, "a descriptor was left open"
+
+
+@pytest.fixture
+def ended() -> Iterator[Here]:
+    """A container that has ended, and its number may be another's by now."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        pidfd = os.pidfd_open(process.pid)
+        process.communicate(b"\n")
+    yield Here(os.getpid(), pidfd)
+    os.close(pidfd)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
