@@ -78,7 +78,7 @@ class Health:
         count sooner than it would if it were asked every ``interval``.
         """
         if self.word == "starting" and self._forgiven(now):
-            often = min(self.check.start_interval, self.check.interval, _SOON * 2 ** min(self._asked, 30))
+            often = min(self.check.start_interval, self.check.interval, _SOON * 2.0 ** min(self._asked, 30))
             return min(often, max(_TICK, self._started + self._grace - now))
         return self.check.interval
 
