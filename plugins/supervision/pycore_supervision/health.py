@@ -61,7 +61,7 @@ class Health(Section):
     )
     shell: Text | None = setting(
         None,
-        doc="The same as a line for the container's /bin/sh.",
+        doc="A line for the container's /bin/sh, instead of `command`: status 0 is well.",
         change=Change.LIVE,
         example="test -s /run/ready || exit 1",
         flags=("--health-cmd",),
