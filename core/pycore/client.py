@@ -10,14 +10,25 @@ from __future__ import annotations
 import os
 import sys
 
+from pycore import __version__
+
 DEFAULT_RUN_DIR = "/run/pycore"
 DEFAULT_DATA_DIR = "/var/lib/pycore"
 
 LOCAL = ("check", "plan", "plugins", "schema", "doctor", "supervise", "systemd", "help")
 """Verbs that change nothing, and the supervisor itself: they are done in this process."""
 
-REQUEST_VERSION = "1"
+PROTOCOL = 2
+"""What client and supervisor say to each other; 1 knew exit statuses only."""
+VERSION = f"{__version__}/{PROTOCOL}"
 SOCKET_FILE = "pycore.sock"
+
+OTHER_VERSION = 0xFFFFFFFF
+"""An answer that is no exit status: the supervisor is of the version that follows. Every version says it so."""
+RESUME = 0xFFFFFFFE
+"""An answer that is no exit status: should the supervisor end, the words that follow find out what came of it."""
+TRIES = 5
+"""Supervisors that may end one after the other before they even begin."""
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 
 
@@ -67,10 +78,12 @@ def main() -> None:
             f"sudo pycore {verb} ...",
         )
     status = ask(option)
-    if status is None:  # it was just ending when we came
-        status = ask(option)
     if status is None:
-        fail("the supervisor ended before it answered", 125 if verb == "run" else 1, "pycore doctor")
+        fail(
+            "the supervisor ended before it answered",
+            125 if verb == "run" else 1,
+            "pycore ps -a says how far it came",
+        )
     # Nothing is left to be written or freed: skip what the interpreter does at its end.
     os._exit(status or 0)
 
@@ -81,50 +94,113 @@ def _asks_for_help(verb: str, words: list[str]) -> bool:
 
 
 def ask(option: Option) -> int | None:
-    """Have the supervisor do it; the exit status, or None when it hung up without one."""
-    import _socket
+    """Have the supervisor do it; the exit status, or None when it hung up in the middle of it.
 
-    connection = connect(option)
+    A supervisor may end at any moment, be it that another version takes its place: what it has not begun is asked
+    again of the next one, and what can be gone on with is.
+    """
+    line, words, tries = Line(), option.words, 0
+    while tries < TRIES:
+        tries += 1
+        connection = connect(option)
+        resume: list[str] | None = None
+        begun = line.send(connection, _request(option, words))
+        while begun:
+            head = _read(connection, 4, line)
+            if head is None:
+                begun = line.sent
+                break
+            answer = int.from_bytes(head, "big")
+            if answer < RESUME:
+                return answer
+            text = _read(connection, int.from_bytes(_read(connection, 4, line) or b"", "big"), line) or b""
+            if answer == RESUME:
+                resume = text.decode("utf-8", "surrogateescape").split("\0")
+                line.sent = True
+            else:
+                from pycore.succession import succeed
+
+                succeed(option, text.decode())
+                begun = False
+                break
+        if resume:
+            words, tries = resume, 0
+        elif begun:
+            return None
+    return None
+
+
+def _request(option: Option, words: list[str]) -> bytes:
     request = "\0".join(
         (
-            REQUEST_VERSION,
+            VERSION,
             option.data_dir,
             os.getcwd(),
-            str(len(option.words)),
-            *option.words,
+            str(len(words)),
+            *words,
             *(f"{key}={value}" for key, value in os.environ.items()),
         )
     ).encode("utf-8", "surrogateescape")
-    fds = b"".join(_open_or_null(fd).to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
-    frame = len(request).to_bytes(4, "big") + request
-    sent = connection.sendmsg([frame], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)], _socket.MSG_NOSIGNAL)
-    if sent < len(frame):
-        connection.sendall(frame[sent:])
-    _forward_signals(connection)
-    answer = b""
-    while len(answer) < 4:
+    return len(request).to_bytes(4, "big") + request
+
+
+def _read(connection, size: int, line: Line) -> bytes | None:  # type: ignore[no-untyped-def]  # a _socket.socket
+    """So many bytes; None where it hung up."""
+    data = b""
+    while len(data) < size:
         try:
-            data = connection.recv(4 - len(answer))
+            more = connection.recv(size - len(data))
         except ConnectionResetError:
+            return None  # it did not read what we have sent
+        if not more:
+            line.sent = True
             return None
-        if not data:
-            return None
-        answer += data
-    return int.from_bytes(answer, "big")
+        data += more
+    return data
 
 
-def _forward_signals(connection: object) -> None:
-    """Pass signals on; what they mean is decided where the container is."""
-    import _signal  # type: ignore[import-not-found]
+class Line:
+    """The way to the supervisor of the moment: the request goes there first, then a byte for every signal that we get.
 
-    def forward(number: int, _: object) -> None:
+    What a signal means is decided where the container is.
+    """
+
+    def __init__(self) -> None:
+        self.sent = False
+        """Whether the request was read: it must not be asked a second time."""
+        self._connection: object = None
+        self._waiting = b""
+        """Signals that came while there was no supervisor."""
+
+    def send(self, connection, frame: bytes) -> bool:  # type: ignore[no-untyped-def]  # a _socket.socket
+        """Send a request with our standard streams. False where the supervisor was just ending."""
+        import _signal  # type: ignore[import-not-found]
+        import _socket
+
+        self.sent = False
+        fds = b"".join(_open_or_null(fd).to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
         try:
-            connection.send(bytes((number,)))  # type: ignore[attr-defined]  # a _socket.socket
-        except OSError:
-            os._exit(128 + number)
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)]
+            size = connection.sendmsg([frame], rights, _socket.MSG_NOSIGNAL)
+            if size < len(frame):
+                connection.sendall(frame[size:])
+            if self._waiting:
+                connection.sendall(self._waiting)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        self._waiting = b""
+        if self._connection is None:
+            for number in FORWARDED:
+                _signal.signal(number, self._forward)  # pyright: ignore[reportUnknownMemberType]
+        self._connection = connection
+        return True
 
-    for number in FORWARDED:
-        _signal.signal(number, forward)  # pyright: ignore[reportUnknownMemberType]
+    def _forward(self, number: int, _: object) -> None:
+        self.sent = True  # from now on a hang-up does not say whether our request was read
+        try:
+            self._connection.send(bytes((number,)))  # type: ignore[attr-defined]  # a _socket.socket
+        except OSError:
+            self._waiting += bytes((number,))
 
 
 def _open_or_null(fd: int) -> int:

@@ -80,8 +80,7 @@ def _form(annotation: Any) -> Form:
 
 
 def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
-    """Everything that ``run`` takes."""
-    parser.add_argument("-d", "--detach", action="store_true", help="run in the background, print the name")
+    """What ``run`` and ``create`` take."""
     parser.add_argument("--rm", action="store_true", help="remove the container when it has ended")
     parser.add_argument("--name", help="the container's name; made up if it is left out")
     parser.add_argument("--print-toml", action="store_true", help="print the spec, and run nothing")

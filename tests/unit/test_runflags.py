@@ -20,6 +20,7 @@ def plugins() -> Plugins:
 
 def source(plugins: Plugins, *words: str, environment: dict[str, str] | None = None) -> dict:
     parser = Parser(prog="pycore run")
+    parser.add_argument("-d", action="store_true")
     add_arguments(parser, plugins)
     return tomli.loads(spec(parser.parse_args(words), plugins, environment or {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +14,16 @@ from typing import Any
 from pycore.applying import stop_order
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
-from pycore.cli.run import pass_signals
-from pycore.cli.session import Interrupted, Session, report
+from pycore.cli.run import wait_attached, wait_for
+from pycore.cli.session import Session, report
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
 from pycore.logs import STDERR, Query
 from pycore.spec import signal_number
 from pycore.state import ContainerRecord
 
+_DRAIN = 10.0
+"""Seconds for the last of a container's output to be printed after its end."""
 AT_ONCE = 16
 """Containers that one command works on at once: much of it is waiting for them to end."""
 
@@ -74,11 +77,19 @@ def _start_attached(session: Session, arguments: argparse.Namespace) -> int:
     (record,) = records
     began = time.time_ns()
     session.engine.start(record.id)
-    threading.Thread(target=pass_signals, args=(session, record.id), daemon=True).start()
-    for chunk in session.engine.logs(record.id, Query(since=began), follow=True, hangups=session.hangups()):
-        session.write(2 if chunk.stream == STDERR else 1, chunk.data)
-    code = wait_for(session, record.id)
-    return 1 if code is None else code
+    session.resume(["resume", record.id])
+    printing = threading.Thread(target=_print, args=(session, record.id, Query(since=began)), daemon=True)
+    printing.start()
+    status = wait_attached(session, record.id)
+    printing.join(_DRAIN)
+    return status
+
+
+def _print(session: Session, identity: str, query: Query) -> None:
+    """Print what a container writes, until it has ended or the client is gone."""
+    with contextlib.suppress(OSError, PycoreError):
+        for chunk in session.engine.logs(identity, query, follow=True, hangups=session.hangups()):
+            session.write(2 if chunk.stream == STDERR else 1, chunk.data)
 
 
 def _restart(session: Session, arguments: argparse.Namespace) -> int:
@@ -105,7 +116,8 @@ def _unpause(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _wait(session: Session, arguments: argparse.Namespace) -> int:
-    return _each(session, arguments.containers, lambda each: wait_for(session, each.id))
+    session.resume(["wait", *(["--json"] if session.json else []), *arguments.containers])
+    return _each(session, arguments.containers, lambda each: wait_for(session.engine, each.id, session.gone))
 
 
 def _remove(session: Session, arguments: argparse.Namespace) -> int:
@@ -120,16 +132,6 @@ def _rename(session: Session, arguments: argparse.Namespace) -> int:
     record = session.engine.rename(arguments.container, arguments.name)
     session.show({"container": record.full_name, "id": record.id}, lambda: f"{record.full_name}\n")
     return 0
-
-
-def wait_for(session: Session, name: str) -> int | None:
-    """A container's exit status once it has ended. Raises Interrupted when the client does not wait any longer."""
-    while True:
-        try:
-            return session.engine.wait(name, 1.0)
-        except TimeoutError:
-            if session.gone():
-                raise Interrupted from None
 
 
 class Order(Enum):

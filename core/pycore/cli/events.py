@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -35,12 +36,21 @@ def _events(session: Session, arguments: argparse.Namespace) -> int:
     since = None if arguments.since is None else moment(arguments.since)
     if since is None and until is not None:
         since = 0.0
+    _go_on(session, arguments, time.time() if since is None else since)
     for event in session.engine.events(EventQuery(since, until, _filters(arguments.filter)), session.gone):
         if session.json:
             session.print_json(event, indent=None)
         else:
             session.out(_words(event) + "\n")
+        _go_on(session, arguments, event["time"] + 1e-6)
     return 0
+
+
+def _go_on(session: Session, arguments: argparse.Namespace, since: float) -> None:
+    """Should the supervisor end, the client goes on with what happened since."""
+    words = ["events", "--since", f"{since:.6f}", *(["--json"] if session.json else [])]
+    words += [word for each in arguments.filter for word in ("--filter", each)]
+    session.resume(words if arguments.until is None else [*words, "--until", f"{moment(arguments.until):.6f}"])
 
 
 def _filters(words: Iterable[str]) -> dict[str, list[str]]:

@@ -61,10 +61,7 @@ def _doctor(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _supervise(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore.client import SOCKET_FILE
-    from pycore.launch.address import listen
-    from pycore.supervisor import serve
+    from pycore.supervisor import supervise
 
-    session.engine.run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    serve(listen(session.engine.run_dir, SOCKET_FILE), session.engine.run_dir, session.engine.data_dir, None)
+    supervise(session.engine.run_dir, session.engine.data_dir)
     return 0

@@ -37,7 +37,8 @@ Act = Callable[[Session, argparse.Namespace], int]
 """What does a verb; its exit status."""
 
 Verb = Callable[[str, Act, str], argparse.ArgumentParser]
-"""Adds a verb: its name, what does it, one line about it. Returns its parser, for what it takes."""
+"""Adds a verb: its name, what does it, one line about it, which is empty for a verb that people do not use. Returns its
+parser, for what it takes."""
 
 Family = Callable[[Verb, Engine], None]
 """Adds the verbs of one family; the engine's plugins may have flags of their own."""
@@ -56,7 +57,10 @@ def make_parser(engine: Engine, families: Sequence[Family]) -> argparse.Argument
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
 
     def verb(name: str, act: Act, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text, parents=[common])
+        if text:
+            sub = verbs.add_parser(name, parents=[common], description=text, help=text)
+        else:  # without the help it is not listed
+            sub = verbs.add_parser(name, parents=[common])
         sub.set_defaults(act=act)
         return sub
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pycore.cli.screen import Cell, Column, is_terminal, show_table
 from pycore.cli.text import columns, harmless
+from pycore.client import RESUME
 from pycore.engine import Engine
 from pycore.errors import PycoreError, SpecError
 from pycore.render import render
@@ -39,6 +40,9 @@ class Session:
     connection: socket.socket | None = None
     """To the client, who sends a byte per signal; None in the client's own process."""
     json: bool = False
+    lasting: bool = False
+    """Whether a supervisor that is to end does not wait for the answer: see :meth:`resume` and :meth:`lasts`."""
+    on_lasting: Callable[[], None] | None = None
     _gone: bool = False
 
     def out(self, text: str) -> None:
@@ -99,6 +103,21 @@ class Session:
                 data = b""
             self._gone = not data or any(number in ENDING for number in data)
         return self._gone
+
+    def lasts(self) -> None:
+        """Say that the verb may take for ever: who wants the supervisor to end does not wait for it."""
+        self.lasting = True
+        if self.on_lasting:
+            self.on_lasting()
+
+    def resume(self, words: Sequence[str]) -> None:
+        """Tell the client with which words to go on should the supervisor end now, the last ones count. It lasts."""
+        if self.connection is None:
+            return
+        text = "\0".join(words).encode("utf-8", "surrogateescape")
+        self.connection.sendall(RESUME.to_bytes(4, "big") + len(text).to_bytes(4, "big") + text)
+        if not self.lasting:
+            self.lasts()
 
     def hangups(self) -> tuple[int, ...]:
         """Descriptors that hang up when the client is gone."""

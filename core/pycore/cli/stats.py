@@ -31,6 +31,8 @@ def verbs(verb: Verb, engine: Engine) -> None:
 
 def _stats(session: Session, arguments: argparse.Namespace) -> int:
     """The share of a processor is counted between two samples, so the first is shown only after the second."""
+    words = [word for word, said in (("--json", session.json), ("--no-stream", arguments.no_stream)) if said]
+    session.resume(["stats", *words, *arguments.containers])
     names = [record.id for record in containers_of(session.engine, arguments.containers)]
     before: Mapping[str, Sample] = {each.id: each for each in session.engine.stats(names)}
     painting = Painting(session)
