@@ -67,7 +67,7 @@ def _swap(life: Lifecycle, action: Action) -> _Swap:
     wanted = _Journal(
         source_of(action.new.app, action.new.name),
         to_records(after.prepare),
-        to_records(after.attach) if running else (),
+        to_records(after.attach) if running else record.attached,  # what its last end could not take back
     )
     before = [*record.operations("prepared"), *(record.operations("attached") if running else [])]
     gone, came = difference(before, [*after.prepare, *(after.attach if running else ())])
