@@ -56,6 +56,8 @@ class Files:
 
         Raises OSError: ELOOP and, if strict, ENOENT and ENOTDIR for what is on the way.
         """
+        if self._is_plain(path):
+            return path
         done, rest, links = "/", [part for part in path.split("/") if part], 0
         while rest:
             here = posixpath.normpath(posixpath.join(done, rest.pop(0)))
@@ -72,6 +74,19 @@ class Files:
             done = "/" if text.startswith("/") else done
             rest = [part for part in text.split("/") if part] + rest
         return done
+
+    def _is_plain(self, path: str) -> bool:
+        """Whether a path is its own real path, as most are: only directories on the way, no link at its end."""
+        if path[:1] != "/" or "//" in path or "/." in path or path[-1] == "/":
+            return False
+        place = path.find("/", 1)
+        while place > 0:
+            node = self.nodes.get(path[:place])
+            if node is None or node.kind != "directory":
+                return False
+            place = path.find("/", place + 1)
+        last = self.nodes.get(path)
+        return last is None or last.kind != "link"
 
     def find(self, path: str) -> Node | None:
         """What the path leads to, links followed, or None."""

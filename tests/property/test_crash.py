@@ -1,0 +1,198 @@
+"""Every call to the host fails once, in everything that is done to containers: nothing is lost, nothing stays behind.
+
+Not a sample: for each act the calls that it makes are counted, and the first of them fails, then the second, and so
+on until none is left that could; those of taking back too, and those inside the container. Then pairs: whatever
+fails, and while that is taken back something else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+from pycore.errors import PycoreError
+from pycore.launch.idmap import MapIds
+from pycore.launch.namespaces import Namespaces
+from pycore.ops import Operation
+from pycore.plan import container_of, describe
+from pycore.plugins import load_plugins
+from pycore.steps import Phase
+from support.faults import (
+    COPIED,
+    MAPPED,
+    WEB,
+    Act,
+    Case,
+    World,
+    app_of,
+    apply,
+    changed,
+    down,
+    run,
+    verb,
+    words_of,
+    world,
+)
+
+pytestmark = pytest.mark.needs("libseccomp")
+
+PLUGINS = load_plugins()
+
+SHOP = app_of(web=WEB)
+ALL = app_of(web=WEB, mapped=MAPPED, copied=COPIED)
+LIVE = changed(
+    SHOP, network={"ports": ["8081:80", "127.0.0.1:5353:53/udp"]}, resources={"memory": "32M", "cpus": None, "pids": 9}
+)
+RESTART = changed(SHOP, command=["sleep", "1000"], network={"ports": ["8081:80"], "dns": ["192.0.2.9"]})
+RECREATE = changed(SHOP, image="/srv/image", network={"driver": "none", "ports": ()})
+RECREATE["container"]["web"]["network"] = {"driver": "none"}
+OTHERS = app_of(web=WEB, copied=COPIED)
+
+CASES = (
+    Case("apply", (), apply(ALL)),
+    Case("apply more", (apply(SHOP),), apply(ALL)),
+    Case("apply fewer", (apply(ALL),), apply(OTHERS)),
+    Case("update", (apply(SHOP),), apply(LIVE)),
+    Case("change that restarts", (apply(SHOP),), apply(RESTART)),
+    Case("change that recreates", (apply(SHOP),), apply(RECREATE)),
+    Case("start", (apply(SHOP), verb("stop")), verb("start")),
+    Case("run", (), run),
+    Case("create", (), lambda world: run(world, hold=True)),
+    Case("start what was created", (lambda world: run(world, hold=True),), verb("start", "shop"), puts_back=False),
+    Case("stop", (apply(SHOP),), verb("stop"), puts_back=False),
+    Case("restart", (apply(SHOP),), verb("restart"), puts_back=False),
+    Case("pause", (apply(SHOP),), verb("pause")),
+    Case("unpause", (apply(SHOP), verb("pause")), verb("unpause"), puts_back=False),
+    Case("stop what is paused", (apply(SHOP), verb("pause")), verb("stop"), puts_back=False),
+    Case("down", (apply(ALL),), down, puts_back=False),
+    Case("down of what is paused", (apply(SHOP), verb("pause")), down, puts_back=False),
+    Case("take over", (apply(ALL),), lambda world: world.take_over(), puts_back=False),
+)
+VARIANTS = ("v2", "v1", "memory")
+OTHERWISE = ("apply", "update", "pause", "unpause", "down of what is paused")
+"""What is done by other operations where control groups are v1, or layers in memory."""
+SWEEPS = [(case, variant) for case in CASES for variant in VARIANTS if variant == "v2" or case.name in OTHERWISE]
+
+
+def prepared(made: World, case: Case) -> World:
+    for act in case.before:
+        act(made)
+    return made
+
+
+def count(case: Case, variant: str) -> tuple[int, dict[str, object]]:
+    """How many calls an act makes, and what the host looks like after it."""
+    with world(PLUGINS, variant) as made:
+        prepared(made, case)
+        before = made.calls()
+        case.act(made)
+        return made.calls() - before, made.look()
+
+
+def attempt(made: World, act: Act, *failing: int) -> PycoreError | None:
+    """Do it with calls failing; what was said of it."""
+    made.kernel.fail_at(*failing)
+    try:
+        act(made)
+    except PycoreError as error:
+        return error
+    finally:
+        made.kernel.fail_at(0)
+    return None
+
+
+def same_end(made: World, case: Case, after: dict[str, object]) -> None:
+    """One further command: the same again; where there is nothing left to do, that is said."""
+    try:
+        case.act(made)
+    except PycoreError as error:
+        assert "no such" in error.message or "is not paused" in error.message or "is paused already" in error.message
+    assert made.look() == after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "variant"), SWEEPS, ids=lambda value: getattr(value, "name", value))
+def test_every_call_fails_once(case: Case, variant: str) -> None:
+    calls, after = count(case, variant)
+    for number in range(1, calls + 1):
+        with world(PLUGINS, variant) as made:
+            prepared(made, case)
+            host, records = made.look(), made.records()
+            error = attempt(made, case.act, number)
+            note = f"call {number} of {calls}: {made.kernel.calls and made.culprits}"
+            if error is not None:
+                check_words(made, error, note)
+                restored = made.look() == host and made.records() == records
+                if not restored:
+                    assert not case.puts_back or taken_back_late(made), f"{note}: not put back"
+                    same_end(made, case, after)
+            made.down()
+            assert made.look() == made.clean, note
+            assert not made.spawner.running
+
+
+def check_words(made: World, error: PycoreError, note: str) -> None:
+    """The operation is named that failed."""
+    words = words_of(error)
+    for culprit in made.culprits:
+        assert culprit in words, f"{note}: said was {words!r}"
+
+
+def taken_back_late(made: World) -> bool:
+    """Whether the failure came in taking back what an apply had replaced: then it stands, and that is done again."""
+    return any(record.status == "removing" for record in made.engine.containers())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case.puts_back], ids=lambda case: case.name)
+def test_another_call_fails_while_the_first_failure_is_taken_back(case: Case) -> None:
+    calls, _ = count(case, "v1")
+    for first in range(1, calls + 1):
+        for second in range(first + 1, first + calls_after(case, first) + 1):
+            with world(PLUGINS, "v1") as made:
+                prepared(made, case)
+                error = attempt(made, case.act, first, second)
+                note = f"calls {first} and {second} of {calls}: {made.culprits}"
+                if error is not None:
+                    check_words(made, error, note)
+                made.down()
+                assert made.look() == made.clean, note
+                assert not made.spawner.running
+
+
+def calls_after(case: Case, failing: int) -> int:
+    """How many calls are made after one that fails, to take back what was done: 0 where it is borne."""
+    with world(PLUGINS, "v1") as made:
+        prepared(made, case)
+        before = made.calls()
+        error = attempt(made, case.act, failing)
+        return made.calls() - before - failing if error else 0
+
+
+def built_in() -> Iterator[type[Operation]]:
+    """Every operation of the built-in plugins that describes something to be done."""
+    for area in ("isolation", "network", "storage"):
+        package = importlib.import_module(f"pycore_{area}.ops")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(".lost"):
+                for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+                    if issubclass(found, Operation) and found.__module__ == module.name:
+                        yield found
+
+
+def test_every_operation_takes_part() -> None:
+    met: set[type[Operation]] = set()
+    for variant in VARIANTS:
+        with world(PLUGINS, variant) as made:
+            made.engine.apply(made.app(ALL))
+            made.engine.pause("shop/web")
+            for record in made.engine.containers():
+                container = container_of(record, PLUGINS)
+                done = describe(PLUGINS, container, made.engine.host())
+                met |= {type(operation) for operation in (*done.prepare, *done.run)}
+                met |= {type(operation) for operation in PLUGINS.describe(Phase.PAUSE, container, made.engine.host())}
+    assert set(built_in()) <= met
+    assert {MapIds, Namespaces} <= met

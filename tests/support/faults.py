@@ -1,0 +1,221 @@
+"""A host in memory on which calls fail: apps that need every operation there is, and what is done to them."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pycore.engine import Engine
+from pycore.errors import PycoreError
+from pycore.execute import Executor
+from pycore.load import load_source
+from pycore.ops import Operation
+from pycore.plugins import Plugins
+from pycore.spec import App
+from pycore.testing.fake import FakeKernel, Mount
+from pycore.testing.launcher import FakeSpawner
+
+Source = dict[str, Any]
+
+FILES = {"/opt/": "", "/srv/site/": "", "/srv/image/": "", "/srv/image/etc/passwd": "", "/srv/image.tar": "a tar file"}
+
+KEPT = ("/proc/sys/net/ipv4/ip_forward", "/sys/fs/cgroup/cgroup.subtree_control")
+"""Switches of the host that stay on: nobody can tell who relies on them by then."""
+
+WEB: Source = {
+    "image": "host",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {
+        "ports": ["8080:80", "127.0.0.1:5353:53/udp", "9000-9002:9000-9002"],
+        "dns": ["192.0.2.1"],
+        "extra_hosts": {"db": "192.0.2.7"},
+    },
+    "storage": {"volumes": ["data:/data", "/srv/site:/srv:ro"], "tmpfs": ["/run"], "read_only": True},
+    "resources": {"memory": "64M", "cpus": 0.5, "cpu_shares": 512, "pids": 100, "ulimits": {"nofile": 64}},
+    "isolation": {"hostname": "web.example", "cap_drop": ["ALL"]},
+}
+"""Most of what there is, in a bridged network."""
+
+MAPPED: Source = {
+    "image": "/srv/image.tar",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {"driver": "none"},
+    "isolation": {"userns": "700000:65536", "user": "1000:1000"},
+}
+"""In a user namespace, from an archive."""
+
+COPIED: Source = {
+    "image": "/srv/image",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {"driver": "host"},
+    "storage": {"driver": "vfs"},
+    "isolation": {"no_new_privileges": False},
+}
+"""A copy of a directory, on the host's network, with the filter loaded early."""
+
+
+def app_of(**containers: Source) -> Source:
+    """An app with these containers, and the volume that they use."""
+    return {"name": "shop", "container": copy.deepcopy(containers), "volume": {"data": {}}}
+
+
+def changed(source: Source, **tables: Any) -> Source:
+    """The app with other fields in its container ``web``; None takes one away."""
+    after = copy.deepcopy(source)
+    web = after["container"]["web"]
+    for table, value in tables.items():
+        web[table] = {**web.get(table, {}), **value} if isinstance(value, dict) else value
+    return after
+
+
+@cache
+def _base() -> Path:
+    """One place for all worlds, one after the other: the names of things on the host follow from it."""
+    base = Path(tempfile.mkdtemp(prefix="pycore-faults-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    return base
+
+
+@dataclass
+class World:
+    """An engine on a host in memory. ``variant``: ``v2``, ``v1`` (of control groups), ``memory`` (no disk for layers)."""
+
+    plugins: Plugins
+    variant: str = "v2"
+    culprits: list[str] = field(default_factory=list[str])
+    """What the operations whose calls failed were about, in their own words."""
+    met: set[type[Operation]] = field(default_factory=set[type[Operation]])
+
+    def __post_init__(self) -> None:
+        self.base = _base()
+        self.kernel = FakeKernel(FILES, legacy=self.variant == "v1")
+        self.kernel.mounted.append(Mount("ext4", target="/opt"))
+        if self.variant == "memory":
+            self.kernel.filesystem = lambda path: "overlay"  # type: ignore[method-assign]
+        self.spawner = FakeSpawner(self.kernel)
+        self.kernel.faults.hit = self._note_culprit
+        self.engine = self._open()
+        self.clean = self.look()
+
+    def _open(self) -> Engine:
+        engine = Engine(
+            self.base / "run", self.base / "data", plugins=self.plugins, kernel=self.kernel, starts=1,
+            launcher=self.spawner.connect, executor=Executor(on_boundary=self._note_met),
+        )  # fmt: skip
+        engine.open()
+        return engine
+
+    def take_over(self) -> None:
+        """Another engine comes."""
+        self.engine.close()
+        self.engine = self._open()
+
+    def _note_met(self, when: str, operation: Operation) -> None:
+        self.met.add(type(operation))
+
+    def _note_culprit(self, call: str) -> None:
+        """The innermost operation that is at work, or the call itself where it is one of the core's own acts."""
+        frame = sys._getframe()
+        while frame:
+            me = frame.f_locals.get("self")
+            if isinstance(me, Operation):
+                self.culprits.append(me.explain())
+                return
+            frame = frame.f_back  # type: ignore[assignment]
+        self.culprits.append("")
+
+    def app(self, source: Source) -> App:
+        return load_source(source, directory=Path("/srv"), plugins=self.plugins)
+
+    def look(self) -> dict[str, object]:
+        """The host, but for what is kept on purpose (volumes, caches, forwarding) and directories that are empty."""
+        kept = (f"{self.base}/data/volumes", f"{self.base}/data/cache", *KEPT)
+        return {
+            key: value
+            for key, value in self.kernel.snapshot(*kept).items()
+            if not (key.startswith(f"file {self.base}") and repr(value).startswith("directory"))
+            and not key.endswith(("/cgroup.events", "/cgroup.freeze"))
+        }
+
+    def records(self) -> dict[str, tuple[str, str, bool]]:
+        """Container to id, status, and whether it is paused."""
+        return {
+            record.full_name: (record.id, record.status, bool(record.paused)) for record in self.engine.containers()
+        }
+
+    def calls(self) -> int:
+        """How many calls have been made that could have failed."""
+        return len(self.kernel.calls)
+
+    def down(self) -> None:
+        """Take everything down, and let the engine go."""
+        for name in {record.app for record in self.engine.containers()} | {
+            app.name for app in self.engine.state.apps()
+        }:
+            self.engine.down(name)
+        self.engine.close()
+
+    def discard(self) -> None:
+        """Remove what the engine itself keeps on the real disk."""
+        self.engine.close()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+@contextmanager
+def world(plugins: Plugins, variant: str = "v2") -> Iterator[World]:
+    """A world for the length of a with block."""
+    made = World(plugins, variant)
+    try:
+        yield made
+    finally:
+        made.discard()
+
+
+Act = Callable[[World], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that is done, and what was done before it."""
+
+    name: str
+    before: tuple[Act, ...]
+    act: Act
+    puts_back: bool = True
+    """Whether what was there is there again when it fails; else it has gone half the way, and is repeated."""
+
+
+def apply(source: Source) -> Act:
+    return lambda world: world.engine.apply(world.app(source))
+
+
+def verb(name: str, container: str = "web") -> Act:
+    """A verb for one container."""
+    return lambda world: getattr(world.engine, name)(f"shop/{container}")
+
+
+def run(world: World, *, hold: bool = False) -> object:
+    source = app_of(web=WEB)
+    app = world.app(source | {"container": {"shop": source["container"]["web"]}})
+    return world.engine.run(app, hold=True) if hold else world.engine.run(app)
+
+
+def down(world: World) -> object:
+    return world.engine.down("shop")
+
+
+def words_of(error: PycoreError) -> str:
+    """All that is said to a person."""
+    return "\n".join((error.message, *getattr(error, "__notes__", ())))
