@@ -23,7 +23,10 @@ from pycore.spec import App, Container, Process, signal_name
 from pycore.state import ContainerRecord
 
 Progress = Callable[[str, str], None]
-"""Called with a container's full name and a word for what has become of it."""
+"""Called with a container's full name and words for what has become of it, from any thread; it must not wait.
+
+Words in :data:`FINAL` say that something has been done, others what is being done, or waited for.
+"""
 
 Back = list[Callable[[], object]]
 """The way back of an apply, step by step: gone last first when it fails."""
@@ -41,6 +44,10 @@ _DONE = {
 }
 
 _REACHED = {"healthy": "healthy", "exit-0": "completed"}
+
+FINAL = frozenset({*_DONE.values(), *_REACHED.values()})
+
+_CONDITIONS = {"started": "to be started", "healthy": "to be healthy", "completed": "to be completed"}
 
 
 @dataclass
@@ -72,6 +79,8 @@ class Apply:
     """How many containers are worked on at once."""
     progress: Progress = quiet
     cancel: Cancel | None = None
+    _said: dict[str, str] = field(default_factory=dict[str, str])
+    """What was last said to be waited for, by container."""
     _pending: set[str] = field(default_factory=set[str])
     """Names of containers that are to be started and have not been yet."""
 
@@ -113,6 +122,7 @@ class Apply:
     def _start_one(self, action: Action) -> None:
         """Start one container, with the way back noted as soon as there is one."""
         assert action.new
+        self.progress(action.container, "starting")
         began = self.life.executor.clock()
         if action.kind in (Kind.START, Kind.RESTART):
             self.back.append(change(self.life, [action]))
@@ -136,11 +146,22 @@ class Apply:
         kind, name = act
         container = self.plan.app.containers[name]
         if kind == "goal":
-            return self._has_reached(container, container[Process].goal, "")
-        return all(
-            self._has_reached(other, condition, container.full_name)
-            for other, condition in dependencies(self.plan.app, container)
-        )
+            goal = container[Process].goal
+            reached = self._has_reached(container, goal, "")
+            if not reached and name not in self._pending:
+                self._say(container, "waiting to be healthy" if goal == "healthy" else "waiting for its end")
+            return reached
+        for other, condition in dependencies(self.plan.app, container):
+            if not self._has_reached(other, condition, container.full_name):
+                self._say(container, f"waiting for {other.name} {_CONDITIONS[condition]}")
+                return False
+        return True
+
+    def _say(self, container: Container, words: str) -> None:
+        """Say what is waited for, once."""
+        if self._said.get(container.name) != words:
+            self._said[container.name] = words
+            self.progress(container.full_name, words)
 
     def _has_reached(self, container: Container, condition: str, who: str) -> bool:
         """Whether a container is as far as wanted. Raises PycoreError where it will not get there by itself."""

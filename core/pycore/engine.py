@@ -292,7 +292,7 @@ class Engine:
         with self._apps[app.name], self._watching(app.name, timings):
             back: Back = []
             try:
-                plan = self._prepare_all(life, app, back)
+                plan = self._prepare_all(life, app, back, progress)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
             except BaseException as error:
                 for step in reversed(back):
@@ -319,7 +319,7 @@ class Engine:
         finally:
             self.executor.watched.pop(app, None)
 
-    def _prepare_all(self, life: Lifecycle, app: App, back: Back) -> Plan:
+    def _prepare_all(self, life: Lifecycle, app: App, back: Back, progress: Progress) -> Plan:
         """Plan, and prepare what is new, before anything that runs is touched."""
         for record in self._records(app.name):
             if record.status == "removing":  # an earlier removal did not come to its end
@@ -327,12 +327,15 @@ class Engine:
         with self._planning:
             plan = self.plan(app)
             fresh = [action for action in plan.actions if action.kind in (Kind.CREATE, Kind.RECREATE)]
-            at_once([partial(self._prepare, life, action, back) for action in fresh], self.starts)
+            for action in plan.actions:
+                progress(action.container, "pending")
+            at_once([partial(self._prepare, life, action, back, progress) for action in fresh], self.starts)
         return plan
 
     @staticmethod
-    def _prepare(life: Lifecycle, action: Action, back: Back) -> None:
+    def _prepare(life: Lifecycle, action: Action, back: Back, progress: Progress) -> None:
         assert action.new
+        progress(action.container, "preparing")
         back.append(partial(life.remove, life.prepare(action.new, action.description)))
 
     def _write_app(self, plan: Plan) -> None:
