@@ -9,6 +9,7 @@ from pycore.logs import CHUNK, NOTE, Chunk, Query
 
 from pycore_logging.segments import Entry, Segment, numbers
 
+_LATER = 1 << 62
 _ROTATED = b"some output is missing here: it was rotated away before it was read"
 
 
@@ -29,8 +30,8 @@ class FileReader:
         self._time = 0
         """Of the last entry."""
         self._placed = self._done = self._missed = False
-        self._seen: set[int] = set()
-        """Streams of which something was given: the first piece of each begins with a line."""
+        self._starts: dict[int, int] = {}
+        """Where in this segment the first line of each stream starts: ``_LATER`` where that is in the next one."""
         self._within: dict[int, int] = {}
         """With an end: streams whose last line is not whole, and how many bytes more are looked through for its end."""
 
@@ -41,7 +42,7 @@ class FileReader:
         while not self._done:
             later = [number for number in numbers(self.directory) if number > self._number]
             if self._segment:
-                yield from self._rest(self._segment)
+                yield from self._rest(self._segment, bool(later))
             if not later or self._done:
                 return
             if self._missed or 0 < self._number < later[0] - 1:
@@ -60,24 +61,27 @@ class FileReader:
             self._segment.close()
             self._segment = None
         self._number, self._entry, self._cut, self._missed = number, entry, cut, False
+        self._starts = {stream: 0 for stream, start in self._starts.items() if start != _LATER}
         try:
             self._segment = Segment(self.directory, number)
         except FileNotFoundError:
             self._missed = True
 
-    def _rest(self, segment: Segment) -> Iterator[Chunk]:
-        """What there is of the segment in which we are."""
+    def _rest(self, segment: Segment, full: bool) -> Iterator[Chunk]:
+        """What there is of the segment in which we are; a ``full`` one has a next."""
         while block := segment.entries(self._entry):
             for entry in block:
                 self._entry += 1
                 self._time = entry.time
+                if entry.stream not in self._starts and entry.stream != NOTE:
+                    self._starts[entry.stream] = _first_line(segment, entry, self._cut, full)
                 yield from self._given(segment, entry)
                 if self._done:
                     return
 
     def _given(self, segment: Segment, entry: Entry) -> Iterator[Chunk]:
         since, until = self.query.since, self.query.until
-        start, self._cut = entry.offset if self._cut is None else self._cut, None
+        self._cut = None
         if since is not None and entry.time < since:  # the clock was set back
             return
         if until is not None and entry.time > until:
@@ -85,14 +89,11 @@ class FileReader:
         elif entry.stream == NOTE:
             yield Chunk(entry.time, NOTE, b"%d bytes are missing here: they could not be written" % entry.offset)
         else:
-            yield from self._pieces(segment, entry, start)
+            yield from self._pieces(segment, entry)
 
-    def _pieces(self, segment: Segment, entry: Entry, start: int) -> Iterator[Chunk]:
+    def _pieces(self, segment: Segment, entry: Entry) -> Iterator[Chunk]:
         stream = entry.stream
-        if stream not in self._seen:
-            self._seen.add(stream)
-            start = segment.line_start(stream, start)
-        for data in segment.pieces(stream, start, entry.end):
+        for data in segment.pieces(stream, max(entry.offset, self._starts[stream]), entry.end):
             if self.query.until is not None:
                 self._within.pop(stream, None)
                 if not data.endswith(b"\n"):
@@ -108,6 +109,15 @@ class FileReader:
             self._within[entry.stream] = 0 if end else budget - len(data)
             yield Chunk(entry.time, entry.stream, data[: end or None])
         self._done = not any(self._within.values())
+
+
+def _first_line(segment: Segment, entry: Entry, cut: int | None, full: bool) -> int:
+    """Where the first line of an entry's stream starts. Output without any newline near is given as it is."""
+    start = entry.offset if cut is None else cut
+    found = segment.line_start(entry.stream, start)
+    if found >= 0:
+        return found
+    return _LATER if full and segment.size(entry.stream) - start < CHUNK else start
 
 
 class _Placing:
@@ -142,37 +152,35 @@ class _Placing:
     def _tail(self, rest: list[int], first: int, wanted: int) -> tuple[int, int, int | None]:
         """Count lines backwards; where the wanted ones begin, as segment, entry, and place in its data.
 
-        A line begins after each newline that something comes after; both streams are counted together.
+        Both streams are counted together; a line's place is where it begins.
         """
-        followed: set[int] = set()
         for segment in _opened(self.directory, reversed(rest)):
             lowest = first if segment.number == rest[0] else 0
             end = len(segment) if self.query.until is None else segment.place(self.query.until, after=True)
             if wanted == 0:
                 return segment.number, end, None
             for position, entry in _backwards(segment, lowest, end):
-                found, wanted = _count(segment, entry, wanted, followed)
+                found, wanted = _count(segment, entry, wanted)
                 if found is not None:
                     return segment.number, position, found
         return rest[0], first, None
 
 
-def _count(segment: Segment, entry: Entry, wanted: int, followed: set[int]) -> tuple[int | None, int]:
+def _count(segment: Segment, entry: Entry, wanted: int) -> tuple[int | None, int]:
     """The place at which the last wanted line of those in an entry begins; else None, and how many are wanted still."""
     if entry.stream == NOTE:
         return None, wanted
-    for start, data in segment.pieces_backwards(entry.stream, entry.offset, entry.end):
-        end = len(data)
-        if entry.stream not in followed:
-            followed.add(entry.stream)
-            end -= 1  # nothing comes after a newline there
-        newlines = data.count(b"\n", 0, end)
+    for start, data in segment.pieces_backwards(entry.stream, max(0, entry.offset - 1), entry.end - 1):
+        newlines = data.count(b"\n")
         if newlines >= wanted:
+            end = len(data)
             for _ in range(wanted):
                 end = data.rindex(b"\n", 0, end)
             return start + end + 1, 0
         wanted -= newlines
-    return None, wanted
+    if entry.offset == 0 and segment.begins_with_line(entry.stream):
+        wanted -= 1
+    return (None, wanted) if wanted else (0, 0)
 
 
 def _backwards(segment: Segment, first: int, end: int) -> Iterator[tuple[int, Entry]]:

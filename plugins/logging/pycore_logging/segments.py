@@ -108,6 +108,11 @@ class Segment:
                 self._header = HEADER.unpack(header)
         return self._header[:2] == (MAGIC, VERSION)
 
+    @property
+    def within(self) -> int:
+        """The streams that are within a line at the segment's start, as its header has them."""
+        return self._header[2] if self.known else 0
+
     # -- the index ---------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -160,9 +165,13 @@ class Segment:
             yield start, self.read(stream, start, end - start)
             end = start
 
+    def begins_with_line(self, stream: int) -> bool:
+        """Whether the first byte of a stream's data is that of a line, rather than of the rest of one."""
+        return not self.within >> stream & 1
+
     def line_start(self, stream: int, offset: int) -> int:
-        """The first place from one on at which a line starts; the place itself where none is near."""
-        within = self._header[2] >> stream & 1 if offset == 0 else self.read(stream, offset - 1, 1) != b"\n"
-        if not within:
+        """The first place from one on at which a line starts; -1 where none is near."""
+        if self.begins_with_line(stream) if offset == 0 else self.read(stream, offset - 1, 1) == b"\n":
             return offset
-        return offset + self.read(stream, offset, CHUNK).find(b"\n") + 1
+        found = self.read(stream, offset, CHUNK).find(b"\n")
+        return -1 if found < 0 else offset + found + 1

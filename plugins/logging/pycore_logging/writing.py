@@ -152,6 +152,7 @@ class _Growing:
         try:
             if not segment.known:
                 self._write_header()
+            self._within = segment.within
             self.sizes = {stream: segment.size(stream) for stream in SUFFIXES}
             self._entries = len(segment)
             self._find_ends(segment)
