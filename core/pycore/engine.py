@@ -187,6 +187,12 @@ class Engine:
         """What plugins tell of a container: addresses, ports, paths. Asked once for a record, until it changes."""
         return self._told.of(record)
 
+    def checks(self, record: ContainerRecord) -> dict[str, Any] | None:
+        """What the last health checks of a running container said; None where nobody asks."""
+        live = self._lifecycle.live.get(record.id) if self._lifecycle else None
+        health = live.health if live else None
+        return health.to_json() if health else None
+
     def _ask(self, record: ContainerRecord) -> dict[str, Any]:
         return self.plugins.inspect(container_of(record, self.plugins), self.host())
 

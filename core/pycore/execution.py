@@ -168,16 +168,16 @@ class InsideOf:
 def _collect(read: int, execution: Execution, deadline: float) -> tuple[bytes, bool]:
     """The end of what a program writes, and whether it ended in time. What it left running may hold the pipe."""
     output = b""
-    open_ends = [read, execution.pidfd]
-    while open_ends:
-        ready, _, _ = select.select(open_ends, (), (), max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return output, False
+    poll = select.poll()  # select(2) takes no descriptor above 1023
+    poll.register(read, select.POLLIN)
+    poll.register(execution.pidfd, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0:  # it may write for ever
+        ready = [fd for fd, _ in poll.poll(left * 1000)]
         if read in ready:
             data = os.read(read, 1 << 16)
             output = (output + data)[-OUTPUT:]
             if not data:
-                open_ends.remove(read)
+                poll.unregister(read)
         elif execution.pidfd in ready:  # ended, and nothing is in the pipe
             break
     return output, execution.exited.wait(max(0.0, deadline - time.monotonic()))

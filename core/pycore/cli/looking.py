@@ -67,6 +67,7 @@ def _inspect(session: Session, arguments: argparse.Namespace) -> int:
         row_of(session.engine, record)
         | {
             "wanted": record.wanted,
+            "checks": session.engine.checks(record),
             "spec": record.source,
             "operations": [
                 operation_json(operation)
