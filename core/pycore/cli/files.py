@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import threading
+from collections.abc import Generator
 
+from pycore.applying import Cancel
 from pycore.cli.parser import Verb
 from pycore.cli.plans import plan_json, plan_text, timings_text, unchanged_text
-from pycore.cli.session import Session
+from pycore.cli.progress import progress_of
+from pycore.cli.session import ENDING, Session
 from pycore.cli.text import count
 from pycore.engine import Engine
 from pycore.execute import Timing
@@ -41,16 +46,31 @@ def _apply(session: Session, arguments: argparse.Namespace) -> int:
     app = session.engine.load(session.path(arguments.file), session.environment)
     timings: list[Timing] | None = [] if arguments.time else None
 
-    def progress(container: str, word: str) -> None:
-        if not session.json:
-            session.out(f"{container} {word}\n")
-
-    plan = session.engine.apply(app, progress=progress, timings=timings)
+    with progress_of(session) as progress, _giving_up(session) as cancel:
+        plan = session.engine.apply(app, progress=progress, timings=timings, cancel=cancel)
     shown = plan_json(plan)
     if timings is not None:
         shown["timings"] = [vars(timing) for timing in timings]
     session.show(shown, lambda: unchanged_text(plan) + ("" if timings is None else timings_text(timings)))
     return 0
+
+
+@contextlib.contextmanager
+def _giving_up(session: Session) -> Generator[Cancel | None, None, None]:
+    """When the client hangs up or is interrupted, an apply that waits for something is given up, and taken back."""
+    if session.connection is None:
+        yield None
+        return
+    cancel = session.engine.cancel()
+
+    def listen() -> None:
+        for number in session.signals():
+            if number in ENDING:
+                break
+        cancel.now()
+
+    threading.Thread(target=listen, name="pycore-giving-up", daemon=True).start()
+    yield cancel
 
 
 def _down(session: Session, arguments: argparse.Namespace) -> int:

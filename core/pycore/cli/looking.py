@@ -41,7 +41,8 @@ def _ps(session: Session, arguments: argparse.Namespace) -> int:
         session.show(names, lambda: "".join(f"{name}\n" for name in names))
         return 0
     rows = [row_of(session.engine, record) for record in records]
-    session.table(rows, COLUMNS, lambda: [cells(row, arguments.no_trunc) for row in rows])
+    full = arguments.no_trunc or session.terminal  # a terminal cuts what is too wide for it
+    session.table(rows, COLUMNS, lambda: [cells(row, full) for row in rows], plain=arguments.no_trunc)
     return 0
 
 

@@ -102,12 +102,14 @@ def show_table(session: Session, head: Sequence[Column], rows: Sequence[Sequence
     session.write(1, rendered(session, table(head, rows)).encode("utf-8", "replace"))
 
 
-def table(head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+def table(head: Sequence[Column], rows: Sequence[Sequence[Cell]], *, heads: bool = True) -> Table:
     """A table for rich; every word of it is harmless."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True, padding=(0, 2, 0, 0))
+    made = Table(
+        box=None, pad_edge=False, header_style="bold", show_header=heads, collapse_padding=True, padding=(0, 2, 0, 0)
+    )
     for column in head:
         made.add_column(
             column.head, no_wrap=column.shrinks, overflow="ellipsis" if column.shrinks else "fold",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pycore.cli.screen import Cell, Column, is_terminal, show_table
+from pycore.cli.screen import Cell, Column, is_terminal, show_table, terminal_size
 from pycore.cli.text import columns, harmless
 from pycore.client import RESUME
 from pycore.engine import Engine
@@ -72,11 +72,15 @@ class Session:
         """Print a value as JSON, in ASCII; without an indent on one line."""
         self.write(1, json.dumps(value, indent=indent, default=str).encode() + b"\n")
 
-    def table(self, value: Any, head: Sequence[Column], rows: Callable[[], Sequence[Sequence[Cell]]]) -> None:
-        """Print a value as JSON where ``--json`` was said, else ``rows``: coloured in a terminal, plain when piped."""
+    def table(
+        self, value: Any, head: Sequence[Column], rows: Callable[[], Sequence[Sequence[Cell]]], *, plain: bool = False
+    ) -> None:
+        """Print a value as JSON where ``--json`` was said, else ``rows``: with colours and cut to fit in a terminal,
+        in plain text when piped, or where ``plain`` asks for it.
+        """
         if self.json:
             self.print_json(value)
-        elif self.terminal:
+        elif self.terminal and not plain:
             show_table(self, head, rows())
         else:
             self.out(columns([column.head for column in head], [[cell.text for cell in row] for row in rows()]))
@@ -85,6 +89,10 @@ class Session:
     def terminal(self) -> bool:
         """Whether standard output is a terminal that can do more than print line after line."""
         return is_terminal(self.stdio[1], self.environment)
+
+    def terminal_size(self) -> tuple[int, int]:
+        """(columns, lines) of the terminal that standard output is."""
+        return terminal_size(self.stdio[1], self.environment)
 
     def path(self, word: str) -> Path:
         """A path of the command line."""
