@@ -196,10 +196,14 @@ class Events:
     def _mark(self) -> Mark:
         """Where the next event will be."""
         with self._changed:
-            if self._fd < 0 and not self._closed:
-                with contextlib.suppress(OSError):
-                    self._open()
+            self._begun()
             return self._generation, self._size
+
+    def _begun(self) -> None:
+        """The last file is open, so that its number is what it will be when something is told; the lock is held."""
+        if self._fd < 0 and not self._closed:
+            with contextlib.suppress(OSError):
+                self._open()
 
     def wake(self) -> None:
         """Let every follower ask whether it is to go on."""
@@ -221,6 +225,7 @@ class Events:
     def begin(self, mark: Mark | None) -> tuple[list[_Reader], int]:
         """The files that have anything after a mark (None: all there are), and the number of the last one."""
         with self._changed:
+            self._begun()
             newer = 1 if mark is None else self._generation - mark[0]
             readers = [_Reader(path) for path in (self._old, self._path)[-(newer + 1) :]]
             if mark and newer < len(readers):

@@ -235,6 +235,18 @@ def test_follower_with_since_hears_what_was_before(events: Events) -> None:
     assert following.end() == ["create", "start", "die"]
 
 
+def test_follower_after_a_take_over_hears_all_once(tmp_path: Path) -> None:
+    first = Events(tmp_path)
+    first.emit("start", Web())
+    first.close()
+    second = Events(tmp_path)
+    follower = second.follow(never, EventQuery(since=0))
+    assert next(follower)["what"] == "start"
+    second.emit("die", Web())
+    second.close()
+    assert [event["what"] for event in follower] == ["die"]
+
+
 def test_follower_ends_when_nobody_listens_any_more(events: Events) -> None:
     gone = threading.Event()
     following = Following(events, gone.is_set)
