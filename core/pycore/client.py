@@ -27,6 +27,8 @@ OTHER_VERSION = 0xFFFFFFFF
 """An answer that is no exit status: the supervisor is of the version that follows. Every version says it so."""
 RESUME = 0xFFFFFFFE
 """An answer that is no exit status: should the supervisor end, the words that follow find out what came of it."""
+GO_ON = "go on"
+"""In the place of a request's version: its words are from an earlier supervisor, of whatever version it was."""
 TRIES = 5
 """Supervisors that may end one after the other before they even begin."""
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
@@ -67,7 +69,7 @@ def main() -> None:
     option = Option(sys.argv[1:])
     words = option.words
     verb = next((word for word in words if not word.startswith("-")), "help")
-    if verb in LOCAL or not words or words[0] in ("-h", "--help", "--version") or _asks_for_help(verb, words):
+    if _is_local(verb, words) or not words or words[0] in ("-h", "--help", "--version") or _asks_for_help(verb, words):
         from pycore.cli import main_local
 
         sys.exit(main_local(words, option.run_dir, option.data_dir))
@@ -88,6 +90,11 @@ def main() -> None:
     os._exit(status or 0)
 
 
+def _is_local(verb: str, words: list[str]) -> bool:
+    """Whether a verb is done in this process."""
+    return verb in LOCAL and "--repair" not in words
+
+
 def _asks_for_help(verb: str, words: list[str]) -> bool:
     """Whether ``-h`` or ``--help`` is meant for us and not for the program of a ``run``."""
     return verb != "run" and any(word in ("-h", "--help") for word in words)
@@ -99,12 +106,12 @@ def ask(option: Option) -> int | None:
     A supervisor may end at any moment, be it that another version takes its place: what it has not begun is asked
     again of the next one, and what can be gone on with is.
     """
-    line, words, tries = Line(), option.words, 0
+    line, version, words, tries = Line(), VERSION, option.words, 0
     while tries < TRIES:
         tries += 1
         connection = connect(option)
         resume: list[str] | None = None
-        begun = line.send(connection, _request(option, words))
+        begun = line.send(connection, _request(option, version, words))
         while begun:
             head = _read(connection, 4, line)
             if head is None:
@@ -124,16 +131,16 @@ def ask(option: Option) -> int | None:
                 begun = False
                 break
         if resume:
-            words, tries = resume, 0
+            version, words, tries = GO_ON, resume, 0
         elif begun:
             return None
     return None
 
 
-def _request(option: Option, words: list[str]) -> bytes:
+def _request(option: Option, version: str, words: list[str]) -> bytes:
     request = "\0".join(
         (
-            VERSION,
+            version,
             option.data_dir,
             os.getcwd(),
             str(len(words)),

@@ -272,6 +272,12 @@ class Engine:
     def _pump(self, follow: bool) -> LogPump | None:
         return self._lifecycle.pump if follow and self._lifecycle else None
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Generator[None, None, None]:
+        """For the length of a with block no container is made."""
+        with self._planning:
+            yield
+
     def busy(self) -> bool:
         """Whether there is something to look after."""
         return bool(self._coming_back or (self._lifecycle and self._lifecycle.busy()))

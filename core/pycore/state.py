@@ -216,8 +216,28 @@ class State:
         return sorted(found, key=lambda record: (record.app, record.name, record.created))
 
     def _read_all(self) -> list[ContainerRecord]:
-        records = (self._read_one(directory.name) for directory in _entries(self.run_dir / "containers"))
-        return [record for record in records if record is not None]
+        """All that can be read; what is wrong with the others is told by :meth:`damaged`."""
+        found: list[ContainerRecord] = []
+        for directory in _entries(self.run_dir / "containers"):
+            with contextlib.suppress(Damaged):
+                record = self._read_one(directory.name)
+                found += [record] if record else []
+        return found
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Files of records that cannot be read, and why. Nothing else fails because of them."""
+        found: list[tuple[Path, str]] = []
+        for directory in sorted(_entries(self.run_dir / "containers")):
+            try:
+                self._read_one(directory.name)
+            except Damaged as error:
+                found.append((directory / STATE_FILE, error.message))
+        for path in sorted(_entries(self.data_dir / "apps")):
+            try:
+                self.app(path.stem) if path.suffix == ".json" else None
+            except Damaged as error:
+                found.append((path, error.message))
+        return found
 
     def container(self, identity: str) -> ContainerRecord | None:
         """One record, or None where there is none."""
@@ -228,7 +248,13 @@ class State:
 
     def _read_one(self, identity: str) -> ContainerRecord | None:
         fields = _get(self.container_dir(identity) / STATE_FILE)
-        return None if fields is None else self._settle(_container(fields))
+        if fields is None:
+            return None
+        try:
+            record = _container(fields)
+        except (KeyError, TypeError) as error:
+            raise _damaged(self.container_dir(identity) / STATE_FILE, error) from error
+        return self._settle(record)
 
     def note_end(self, identity: str, status: int | None, time: float) -> None:
         """A process has ended: whoever asks sees it from now on, until the record is written that says so."""
@@ -263,13 +289,26 @@ class State:
             os.unlink(self.data_dir / "apps" / f"{name}.json")
 
     def app(self, name: str) -> AppRecord | None:
-        fields = _get(self.data_dir / "apps" / f"{name}.json")
-        return None if fields is None else AppRecord(**fields)
+        path = self.data_dir / "apps" / f"{name}.json"
+        fields = _get(path)
+        try:
+            return None if fields is None else AppRecord(**fields)
+        except TypeError as error:
+            raise _damaged(path, error) from error
 
     def apps(self) -> list[AppRecord]:
         """All that was applied, by name."""
         names = [path.stem for path in _entries(self.data_dir / "apps") if path.suffix == ".json"]
-        return [record for name in sorted(names) if (record := self.app(name)) is not None]
+        found: list[AppRecord] = []
+        for name in sorted(names):
+            with contextlib.suppress(Damaged):
+                record = self.app(name)
+                found += [record] if record else []
+        return found
+
+
+class Damaged(PycoreError):
+    """A record that cannot be read."""
 
 
 def _container(fields: dict[str, Any]) -> ContainerRecord:
@@ -305,9 +344,15 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except PermissionError as error:
         raise PycoreError(f"cannot read {path}: {error.strerror}", hint="run as root") from error
-    except ValueError as error:
-        raise PycoreError(f"{path} is damaged: {error}", hint=f"remove {path}") from error
+    except (ValueError, TypeError) as error:  # no JSON, or none that is an object
+        raise _damaged(path, error) from error
+    if not isinstance(fields, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _damaged(path, "it is no record")
     return fields
+
+
+def _damaged(path: Path, why: object) -> Damaged:
+    return Damaged(f"{path} is damaged: {why}", hint="pycore doctor --repair")
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:

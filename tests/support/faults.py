@@ -90,7 +90,7 @@ def _base() -> Path:
 
 @dataclass
 class World:
-    """An engine on a host in memory. ``variant``: ``v2``, ``v1`` (of control groups), ``memory`` (no disk for layers)."""
+    """An engine on a host in memory: with control groups ``v2`` or ``v1``, or with layers in ``memory``."""
 
     plugins: Plugins
     variant: str = "v2"
