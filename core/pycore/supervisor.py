@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pycore.client import OTHER_VERSION, SOCKET_FILE, VERSION
+from pycore.client import GO_ON, OTHER_VERSION, SOCKET_FILE, VERSION
 from pycore.errors import PycoreError
 from pycore.launch import interpreter
 from pycore.launch.address import connect, listen
@@ -221,7 +221,7 @@ class Server:
             try:
                 if fields[0] == RETIRE:
                     self._retire(connection, fields[1], fields[2])
-                elif fields[0] != VERSION:
+                elif fields[0] not in (VERSION, GO_ON):
                     own = VERSION.encode()
                     connection.sendall(OTHER_VERSION.to_bytes(4, "big") + len(own).to_bytes(4, "big") + own)
                 else:
@@ -274,7 +274,7 @@ class Request:
 
     @classmethod
     def of(cls, fields: list[str], stdio: tuple[int, int, int]) -> Request:
-        """What the fields of a request of our own version say. Raises ValueError where they are none."""
+        """What a request's fields say. Raises ValueError where they are none of our own version."""
         _, data_dir, directory, count, *rest = fields
         words, variables = rest[: int(count)], rest[int(count) :]
         environment = {name: value for name, _, value in (variable.partition("=") for variable in variables)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import cycle
+from functools import lru_cache
+from itertools import cycle, groupby
 
 from pycore.cli.moments import moment
 from pycore.cli.names import containers_of
@@ -101,30 +103,40 @@ def _print_lines(
 ) -> set[str]:
     """Several containers, or one whose lines begin with their times; likewise."""
     noted: set[str] = set()
-    lines = session.engine.lines(
+    portions = session.engine.lines(
         [record.id for record in records],
         query,
         follow=follow,
         hangups=session.stdio[1:2],
         interrupts=dict.fromkeys(session.hangups(), session.gone),
     )
-    for name, line in lines:
-        if session.json:
-            session.print_json(_json(name, line), indent=None)
-        elif line.stream == NOTE:
-            _note(session, name, line.data, noted)
-        else:
-            end = b"" if line.data.endswith(b"\n") else b"\n"
-            session.write(2 if line.stream == STDERR else 1, begin(name, line) + line.data + end)
+    for portion in portions:
+        for stream, lines in groupby(portion, key=_descriptor(session)):
+            if session.json:
+                session.write(1, b"".join(_json(name, line) for name, line in lines))
+            elif stream == NOTE:
+                for name, line in lines:
+                    _note(session, name, line.data, noted)
+            else:
+                session.write(stream, b"".join(begin(name, line) + _ended(line.data) for name, line in lines))
         if session.gone():
             break
     return noted
 
 
-def _json(name: str, line: Line) -> dict[str, object]:
+def _descriptor(session: Session) -> Callable[[tuple[str, Line]], int]:
+    """Where a line goes: to the descriptor of its stream, all of them to one as JSON."""
+    return lambda entry: 1 if session.json else entry[1].stream
+
+
+def _ended(data: bytes) -> bytes:
+    return data if data.endswith(b"\n") else data + b"\n"
+
+
+def _json(name: str, line: Line) -> bytes:
     stream = {NOTE: "note", STDERR: "stderr"}.get(line.stream, "stdout")
     text = line.data.decode("utf-8", "replace")
-    return {"container": name, "time": line.time / 1e9, "stream": stream, "text": text}
+    return json.dumps({"container": name, "time": line.time / 1e9, "stream": stream, "text": text}).encode() + b"\n"
 
 
 def _note(session: Session, name: str, data: bytes, noted: set[str]) -> None:
@@ -136,10 +148,11 @@ def _beginning(
     session: Session, records: Sequence[ContainerRecord], timestamps: bool, *, prefix: bool
 ) -> Callable[[str, Line], bytes]:
     """How a line begins: whose it is, in a colour of its own where that can be seen, and when it came."""
-    prefixes = _prefixes(session, records) if prefix else {}
+    prefixes = {name: word.encode() for name, word in _prefixes(session, records).items()} if prefix else {}
+    when = lru_cache(4)(lambda time: timestamp(time).encode() + b" ")  # all lines of one read have the same
 
     def begin(name: str, line: Line) -> bytes:
-        return (prefixes.get(name, "") + (f"{timestamp(line.time)} " if timestamps else "")).encode()
+        return prefixes.get(name, b"") + (when(line.time) if timestamps else b"")
 
     return begin
 
