@@ -222,7 +222,8 @@ class Engine:
         PycoreError where nothing is kept.
         """
         sources = self._log_sources([self.find(name)])
-        return (chunk for _, chunk in chunks(sources, Asking(query, self._pump(follow), hangups, interrupts)))
+        portions = chunks(sources, Asking(query, self._pump(follow), hangups, interrupts))
+        return (chunk for portion in portions for _, chunk in portion)
 
     def lines(
         self,
@@ -232,8 +233,11 @@ class Engine:
         follow: bool = False,
         hangups: Collection[int] = (),
         interrupts: Mapping[int, Callable[[], bool]] = NOBODY,
-    ) -> Iterator[tuple[str, Line]]:
-        """The output of several containers, or apps, line by line in the order of time, with their full names."""
+    ) -> Iterator[list[tuple[str, Line]]]:
+        """The output of several containers, or apps, line by line in the order of time, with their full names.
+
+        In portions: a list holds what there is to be had at once, but no more than some 64 KiB.
+        """
         found = [record for name in names for record in self.find_all(name)]
         return lines(self._log_sources(found), Asking(query, self._pump(follow), hangups, interrupts))
 

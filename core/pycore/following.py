@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pycore.errors import PycoreError
@@ -20,6 +20,11 @@ class Source:
     over: Callable[[], bool]
     """Whether nothing more comes: all that it ever wrote is in the log."""
 
+
+PORTION = 1 << 16
+"""Bytes that are given at once."""
+_OVERHEAD = 32
+"""Bytes that a line counts for beside its own."""
 
 NOBODY: Mapping[int, Callable[[], bool]] = {}
 
@@ -52,13 +57,15 @@ class Asking:
         return not any(fd not in self._interrupts or self._interrupts[fd]() for fd in up)
 
 
-def chunks(sources: Mapping[str, Source], asking: Asking) -> Iterator[tuple[str, Chunk]]:
-    """What containers have written, as it came: by time, each with the name of its container."""
+def chunks(sources: Mapping[str, Source], asking: Asking) -> Iterator[list[tuple[str, Chunk]]]:
+    """What containers have written, as it came: by time, each piece with the name of its container; all that is there
+    at once, in portions.
+    """
     return _follow(sources, asking, lambda reader, over: reader.more())
 
 
-def lines(sources: Mapping[str, Source], asking: Asking) -> Iterator[tuple[str, Line]]:
-    """What containers have written, line by line: by time, each with the name of its container."""
+def lines(sources: Mapping[str, Source], asking: Asking) -> Iterator[list[tuple[str, Line]]]:
+    """The same in lines."""
     makers: dict[LogReader, LineMaker] = {}
 
     def made(reader: LogReader, over: bool) -> Iterator[Line]:
@@ -73,7 +80,7 @@ def lines(sources: Mapping[str, Source], asking: Asking) -> Iterator[tuple[str, 
 
 def _follow(
     sources: Mapping[str, Source], asking: Asking, read: Callable[[LogReader, bool], Iterator[Timed]]
-) -> Iterator[tuple[str, Timed]]:
+) -> Iterator[list[tuple[str, Timed]]]:
     follower = asking.pump.follow([source.identity for source in sources.values()]) if asking.pump else None
     readers: dict[str, LogReader] = {}
     try:
@@ -83,7 +90,8 @@ def _follow(
         while True:
             past = follower is None or asking.past()
             over = {name for name, source in sources.items() if past or source.over()}
-            yield from merged({name: read(readers[name], name in over) for name in sources if name in news | over})
+            fresh = {name: read(readers[name], name in over) for name in sources if name in news | over}
+            yield from _portions(merged(fresh))
             if len(over) == len(sources) or follower is None or not asking.wait(follower):
                 return
             told = follower.take()
@@ -93,6 +101,20 @@ def _follow(
             reader.close()
         if follower:
             follower.close()
+
+
+def _portions(output: Iterable[tuple[str, Timed]]) -> Iterator[list[tuple[str, Timed]]]:
+    """Lists that are worth a system call each, and no larger than that."""
+    portion: list[tuple[str, Timed]] = []
+    size = 0
+    for name, each in output:
+        portion.append((name, each))
+        size += _OVERHEAD + len(each.data)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _open(source: Source, query: Query, *, alone: bool) -> LogReader:

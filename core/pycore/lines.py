@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pycore.logs import NOTE, Chunk
 
@@ -13,8 +12,7 @@ MAX_LINE = 1 << 18
 """Bytes of a line that are kept together; a longer one comes in pieces, each as a line of its own."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line of a container's output."""
 
     time: int
@@ -34,22 +32,24 @@ class LineMaker:
         self._begun: dict[int, tuple[int, bytearray]] = {}
         """Stream to a line that has no end yet, and the time of its first byte."""
 
-    def feed(self, chunk: Chunk) -> Iterator[Line]:
+    def feed(self, chunk: Chunk) -> list[Line]:
         """The lines that are whole now."""
-        if chunk.stream == NOTE:
-            yield Line(chunk.time, NOTE, chunk.data)
-            return
-        start = 0
-        while start < len(chunk.data):
-            end = chunk.data.find(b"\n", start) + 1
-            piece = chunk.data[start : end or None]
-            start += len(piece)
-            time, line = self._begun.pop(chunk.stream, (chunk.time, bytearray()))
-            line += piece
-            if end or len(line) >= MAX_LINE:
-                yield Line(time, chunk.stream, bytes(line))
-            else:
-                self._begun[chunk.stream] = time, line
+        time, stream = chunk.time, chunk.stream
+        if stream == NOTE:
+            return [Line(time, NOTE, chunk.data)]
+        first, *others = chunk.data.split(b"\n")
+        began, line = self._begun.pop(stream, (time, bytearray()))
+        line += first
+        made: list[Line] = []
+        if others:
+            made.append(Line(began, stream, bytes(line) + b"\n"))
+            began, line = time, bytearray(others.pop())
+            made += [Line(time, stream, other + b"\n") for other in others]
+        if len(line) >= MAX_LINE:
+            made.append(Line(began, stream, bytes(line)))
+        elif line:
+            self._begun[stream] = began, line
+        return made
 
     def rest(self) -> Iterator[Line]:
         """What has begun and not ended, now that nothing more comes."""

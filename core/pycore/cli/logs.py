@@ -149,7 +149,10 @@ def _beginning(
 ) -> Callable[[str, Line], bytes]:
     """How a line begins: whose it is, in a colour of its own where that can be seen, and when it came."""
     prefixes = {name: word.encode() for name, word in _prefixes(session, records).items()} if prefix else {}
-    when = lru_cache(4)(lambda time: timestamp(time).encode() + b" ")  # all lines of one read have the same
+
+    @lru_cache(4)  # all lines of one read have the same
+    def when(nanoseconds: int) -> bytes:
+        return timestamp(nanoseconds).encode() + b" "
 
     def begin(name: str, line: Line) -> bytes:
         return prefixes.get(name, b"") + (when(line.time) if timestamps else b"")

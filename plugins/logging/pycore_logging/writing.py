@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -48,6 +51,10 @@ class FileSink:
                 self._trim(self._segment)
 
     def splice(self, stream: int, pipe: int, limit: int) -> int:
+        if not (self._segment and self._segment.has(stream)) and not _queued(pipe):
+            # Its end, most likely: a stream on which nothing came gets no file.
+            data = os.read(pipe, 1)
+            return self.write(stream, data) if data else 0
         segment = self._roomy()
         target, offset = segment.data(stream), segment.sizes[stream]
         limit = min(limit, self.max_size - segment.total())
@@ -115,6 +122,11 @@ class FileSink:
             if too_many and number != newest.number:
                 delete_up_to(self.directory, number)
                 return
+
+
+def _queued(pipe: int) -> int:
+    """Bytes that are in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class _Growing:
@@ -185,6 +197,10 @@ class _Growing:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._data[stream] = os.open(path(self.directory, self.number, SUFFIXES[stream]), flags, 0o600)
         return self._data[stream]
+
+    def has(self, stream: int) -> bool:
+        """Whether a stream has a file."""
+        return stream in self._data or bool(self.sizes[stream])
 
     def total(self) -> int:
         """Bytes of the segment: data, index, and the entries that are still to be written."""

@@ -58,7 +58,11 @@ def test_a_pipe_is_moved_by_the_kernel(make_log: MakeLog) -> None:
 def test_an_empty_pipe_is_no_end(make_log: MakeLog) -> None:
     sink = make_log().open()
     assert isinstance(sink, PipeSink)
-    end, start = os.pipe2(os.O_CLOEXEC)
+    end, start = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        sink.splice(STDOUT, end, 100)
+    os.write(start, b"x")
+    assert sink.splice(STDOUT, end, 100) == 1
     with pytest.raises(BlockingIOError):
         sink.splice(STDOUT, end, 100)
     os.close(end)
