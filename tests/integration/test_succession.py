@@ -181,3 +181,20 @@ def test_an_older_one_for_systemd_does_not_push_a_newer_one_out(pycore: Command,
     start(newer, "stays")
     assert "a newer pycore looks after" in pycore.fails("supervise")
     newer("ps")
+
+
+def test_who_follows_a_log_misses_nothing_when_the_supervisor_is_killed(pycore: Command) -> None:
+    pid = start(pycore, "counter", COUNT)
+    follower = pycore.popen("logs", "-f", "counter")
+    assert follower.stdout
+    assert follower.stderr
+    lines = [follower.stdout.readline() for _ in range(20)]
+    end_of(pycore.supervisor(), signal.SIGKILL)
+    lines += [follower.stdout.readline() for _ in range(20)]
+    Path(f"/proc/{pid}/root/go").touch()
+    lines += follower.stdout.readlines()
+    assert (follower.wait(30), follower.stderr.read()) == (0, "")
+    follower.stdout.close()
+    follower.stderr.close()
+    numbers = [int(line) for line in lines]
+    assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -44,16 +45,33 @@ def _logs(session: Session, arguments: argparse.Namespace) -> int:
     query = Query(_nanoseconds(arguments.since), _nanoseconds(arguments.until), _tail(arguments.tail))
     records = containers_of(session.engine, arguments.containers)
     alone = len(records) == 1
+    mark = _marking(session, arguments)
+    mark(time.time_ns() if query.since is None else query.since)
     if alone and not arguments.timestamps and not session.json:
-        noted = _print_chunks(session, records[0], query, arguments.follow)
+        noted = _print_chunks(session, records[0], query, arguments.follow, mark)
     else:
         begin = _beginning(session, records, arguments.timestamps, prefix=not (alone or arguments.no_prefix))
-        noted = _print_lines(session, records, query, arguments.follow, begin)
+        noted = _print_lines(session, records, query, arguments.follow, begin, mark)
     for record in records:
         lost = session.engine.lost_output(record)
         if lost and record.full_name not in noted:
             session.err(f"pycore: {record.full_name}: {lost} bytes could not be kept\n")
     return 0
+
+
+def _marking(session: Session, arguments: argparse.Namespace) -> Callable[[int], None]:
+    """Called with the time up to which a follower has heard: from there the client goes on if the supervisor ends."""
+    if not arguments.follow:
+        return lambda _: None
+    words = ["logs", "--follow", *(["--json"] if session.json else [])]
+    words += [f"--{word.replace('_', '-')}" for word in ("timestamps", "no_prefix") if getattr(arguments, word)]
+    words += [] if arguments.until is None else ["--until", f"{moment(arguments.until):.6f}"]
+
+    def mark(nanoseconds: int) -> None:
+        seconds, rest = divmod(nanoseconds, 10**9)
+        session.resume([*words, "--since", f"{seconds}.{rest:09}", *arguments.containers])
+
+    return mark
 
 
 def _nanoseconds(word: str | None) -> int | None:
@@ -74,7 +92,9 @@ def _tail(word: str) -> int | None:
     return int(word)
 
 
-def _print_chunks(session: Session, record: ContainerRecord, query: Query, follow: bool) -> set[str]:
+def _print_chunks(
+    session: Session, record: ContainerRecord, query: Query, follow: bool, mark: Callable[[int], None]
+) -> set[str]:
     """One container's bytes as they came. Returns of whom it was said that something is missing."""
     noted: set[str] = set()
     chunks = session.engine.logs(
@@ -89,6 +109,7 @@ def _print_chunks(session: Session, record: ContainerRecord, query: Query, follo
             _note(session, record.full_name, chunk.data, noted)
         else:
             session.write(2 if chunk.stream == STDERR else 1, chunk.data)
+        mark(chunk.time + 1)
         if session.gone():
             break
     return noted
@@ -100,6 +121,7 @@ def _print_lines(
     query: Query,
     follow: bool,
     begin: Callable[[str, Line], bytes],
+    mark: Callable[[int], None],
 ) -> set[str]:
     """Several containers, or one whose lines begin with their times; likewise."""
     noted: set[str] = set()
@@ -119,6 +141,7 @@ def _print_lines(
                     _note(session, name, line.data, noted)
             else:
                 session.write(stream, b"".join(begin(name, line) + _ended(line.data) for name, line in lines))
+        mark(portion[-1][1].time + 1)
         if session.gone():
             break
     return noted
