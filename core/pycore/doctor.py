@@ -18,6 +18,7 @@ from typing import Literal
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 from pycore.launch.idmap import root_id
+from pycore.lifecycle import Lifecycle
 from pycore.ops import Context, Operation
 from pycore.plan import identity
 from pycore.state import ContainerRecord
@@ -68,15 +69,25 @@ def missing(engine: Engine) -> Iterator[Finding]:
                 yield Finding("missing", need.what, need.mend, need.why, plugin)
 
 
-def amiss(engine: Engine) -> list[Finding]:
-    """What is not as the records say, in the order in which it is to be mended."""
+def amiss(engine: Engine, life: Lifecycle | None = None) -> list[Finding]:
+    """What is not as the records say, in the order in which it is to be mended.
+
+    With ``life`` what is being put in order already is left out.
+    """
     try:
         found = [*_damaged(engine)]
         for record in engine.state.containers():
-            found += _of_container(engine, record)
+            if not (life and _is_settling(life, record)):
+                found += _of_container(engine, record)
         return [*found, *_entries(engine), *_left_over(engine)]
     except PycoreError as error:  # no power to read the directories, say
         return [Finding("damaged", error.message, error.hint or "")]
+
+
+def _is_settling(life: Lifecycle, record: ContainerRecord) -> bool:
+    """Whether a container has just ended: what was attached to it is being taken back at this moment."""
+    live = life.live.get(record.id)
+    return live is not None and live.exited.is_set()
 
 
 def repair(engine: Engine) -> list[Repair]:
@@ -84,11 +95,11 @@ def repair(engine: Engine) -> list[Repair]:
 
     Two rounds: what is mended may show what stood behind it.
     """
-    engine.open()
+    life = engine.open()
     done: dict[Finding, Repair] = {}
     for _ in range(2):
         with engine.undisturbed():
-            for finding in amiss(engine):
+            for finding in amiss(engine, life):
                 if finding not in done or done[finding].failure:
                     done[finding] = _mend(finding)
     return [*done.values()]

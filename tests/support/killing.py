@@ -47,6 +47,7 @@ class Moments:
     deadly: int = 0
     """The number of the moment; 0 to live on."""
     passed: list[str] = field(default_factory=list[str])
+    """What was about to happen. The moment after it is the one before the next: nothing is between them."""
     counting: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,20 +62,19 @@ class Moments:
                 signal.pause()
 
     def around(self, owner: Any, name: str) -> None:
-        """Two moments for each call of a method: before and after."""
+        """A moment before each call of a method."""
         method = getattr(owner, name)
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             self.tick(f"before {name}")
-            result = method(*arguments, **keywords)
-            self.tick(f"after {name}")
-            return result
+            return method(*arguments, **keywords)
 
         setattr(owner, name, call)
 
     def at_boundary(self, when: str, operation: Operation) -> None:
         """What an executor calls."""
-        self.tick(f"{when} {operation.explain()}")
+        if when == "before":
+            self.tick(f"before {operation.explain()}")
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Place:
         found |= {f"link {link}" for link in look.links() if link in self.bridges()}
         found |= {f"cgroup {path}" for path in self._cgroups(instance)}
         found |= {f"nft {line}" for line in nftables.listing("tables").splitlines() if line.endswith(f" {instance}")}
-        found |= {f"process {pid}" for pid in self._processes()}
+        found |= {f"process {pid}" for pid in self.processes()}
         return found | {f"file {path}" for path in self._files()}
 
     def bridges(self) -> set[str]:
@@ -128,7 +128,7 @@ class Place:
             if os.path.isdir(f"{root}/{instance}"):
                 yield from (path for path, _, _ in os.walk(f"{root}/{instance}"))
 
-    def _processes(self) -> Iterator[int]:
+    def processes(self) -> Iterator[int]:
         """Spawners of this run dir, and what they have started, wherever it is by now."""
         spawners: set[int] = set()
         parents: dict[int, int] = {}
@@ -155,7 +155,7 @@ class Place:
 
     def spawners_gone(self) -> None:
         """Wait until no process of ours is left: a spawner ends by itself when nobody needs it."""
-        for pid in list(self._processes()):
+        for pid in list(self.processes()):
             with contextlib.suppress(ProcessLookupError):
                 fd = os.pidfd_open(pid)
                 ended = select.select([fd], [], [], 5)[0]
@@ -196,5 +196,8 @@ def _become(act: Callable[[], object], question: int) -> None:
 
 def not_amiss(engine: Engine) -> None:
     """Assert that the host is as the records say, and has nothing beside."""
-    found = [finding.what for finding in amiss(engine)]
+    life = engine.open()
+    for live in list(life.live.values()):
+        assert not live.exited.is_set() or live.settled.wait(10)
+    found = [finding.what for finding in amiss(engine, life)]
     assert not found, found
