@@ -5,8 +5,9 @@ The child process runs these functions, and so does the fake launcher of the tes
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 from pycore.errors import StartError
 from pycore.launch.request import Request
@@ -28,7 +29,8 @@ def take_hold(request: Request, ctx: Context) -> None:
     which the private directories and cgroup files belong, whatever the namespace's root will be.
     """
     operations = _of(request, Phase.ENTER)
-    ctx.kernel.mount_private()
+    with _named(request, "keep mounts in its own namespace", Step.NAMESPACES):
+        ctx.kernel.mount_private()
     _each((operation for operation in operations if operation.step is Step.JOIN), ctx)
     for operation in operations:
         if isinstance(operation, InsideOperation) and operation not in ctx.held:
@@ -40,7 +42,8 @@ def enter(request: Request, ctx: Context) -> None:
     operations = _of(request, Phase.ENTER)
     _each((operation for operation in operations if operation.step is Step.ROOT), ctx)
     if ctx.root >= 0:
-        ctx.kernel.enter_root(ctx.root)
+        with _named(request, "change the root", Step.ROOT):
+            ctx.kernel.enter_root(ctx.root)
     _each((operation for operation in operations if operation.step not in (Step.JOIN, Step.ROOT)), ctx)
     _enter_directory(request, ctx, make=True)
 
@@ -78,6 +81,16 @@ def _enter_directory(request: Request, ctx: Context, make: bool) -> None:
 def confine(request: Request, ctx: Context) -> None:
     """The confine phase."""
     _each(_of(request, Phase.CONFINE), ctx)
+
+
+@contextlib.contextmanager
+def _named(request: Request, act: str, step: Step) -> Generator[None, None, None]:
+    """An act of the core's own that fails is told as an operation would be."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{request.name}: {act}: {error.strerror or error}"
+        raise StartError(message, operation=act, step=step.name.lower(), errno=error.errno or 0) from error
 
 
 def _of(request: Request, phase: Phase) -> list[Operation]:
