@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pycore.engine import Engine
-from pycore.errors import PycoreError
 from pycore.execute import Executor
 from pycore.load import load_source
 from pycore.ops import Operation
@@ -216,6 +215,8 @@ def down(world: World) -> object:
     return world.engine.down("shop")
 
 
-def words_of(error: PycoreError) -> str:
-    """All that is said to a person."""
-    return "\n".join((error.message, *getattr(error, "__notes__", ())))
+def words_of(error: BaseException | None) -> str:
+    """All that is said, of this error and of those that it came of."""
+    if error is None:
+        return ""
+    return "\n".join((str(error), *getattr(error, "__notes__", ()), words_of(error.__cause__ or error.__context__)))

@@ -110,7 +110,9 @@ class Place:
         instance, look = self.host.instance, Look()
         ids = {identity(instance, name, number) for name in names for number in GENERATIONS}
         found = {f"mount {point}" for point, _ in look.mounts() if point.startswith(f"{self.base}/")}
-        found |= {f"link {link}" for link in look.links() if link[2:] in ids or look.link_master(link) in self.bridges()}
+        found |= {
+            f"link {link}" for link in look.links() if link[2:] in ids or look.link_master(link) in self.bridges()
+        }
         found |= {f"link {link}" for link in look.links() if link in self.bridges()}
         found |= {f"cgroup {path}" for path in self._cgroups(instance)}
         found |= {f"nft {line}" for line in nftables.listing("tables").splitlines() if line.endswith(f" {instance}")}
@@ -130,18 +132,17 @@ class Place:
 
     def processes(self) -> Iterator[int]:
         """Spawners of this run dir, and what they have started, wherever it is by now."""
-        spawners: set[int] = set()
+        found: set[int] = set()
         parents: dict[int, int] = {}
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-                parents[pid] = int(status[1])
-                groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii")
-                if status[0] != "Z" and (os.fsencode(self.base / "run") in words or f"/{self.host.instance}/" in groups):
-                    spawners.add(pid)
-        yield from spawners
-        yield from (pid for pid, parent in parents.items() if parent in spawners and pid not in spawners)
+                state, parent = _read(pid, "stat").rpartition(")")[2].split()[:2]
+                parents[pid] = int(parent)
+                spawner = str(self.base / "run") in _read(pid, "cmdline").split("\0")
+                if state != "Z" and (spawner or f"/{self.host.instance}/" in _read(pid, "cgroup")):
+                    found.add(pid)
+        yield from found
+        yield from (pid for pid, parent in parents.items() if parent in found and pid not in found)
 
     def _files(self) -> Iterator[str]:
         kept = ("data/volumes", "data/cache", "run/events", "run/lock", "run/boot", "run/starting", "run/spawners")
@@ -163,8 +164,12 @@ class Place:
                 assert ended, f"process {pid} stays: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}"
 
 
+def _read(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
+
+
 def in_child(act: Callable[[], object]) -> tuple[int, Any]:
-    """Do something in a fork of this process: how that ended (as a negative signal, or 0, or 1) and what it returned."""
+    """Do something in a fork of this process: how it ended (a signal negative), and what was returned."""
     answer, question = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
