@@ -34,10 +34,11 @@ from pycore.lines import Line
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.logs import EVERYTHING, Chunk, Log, LogPump, NoLog, Query
+from pycore.logs import EVERYTHING, Chunk, Log, NoLog, Query
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
+from pycore.pump import LogPump
 from pycore.spec import NAME_PATTERN, App
 from pycore.state import AppRecord, ContainerRecord, State
 from pycore.stats import Sample, take

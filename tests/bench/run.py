@@ -11,19 +11,24 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import enclosure
 import measure
 from pycore.errors import PycoreError
-from runtimes import RUNTIMES, Floor, Pycore, Runtime, make_image
+from runtimes import RUNTIMES, Floor, Pycore, Runtime, make_image, run
 
 PARTS = {
     "start": "one container without network, start to exit (ms: best, median, median against the floor)",
     "many": "containers without network that stay (per second; MiB held for each, and by what they all share)",
+    "floods": "1 GB of lines from a container in the background (seconds, MB/s; MiB that it adds to what is held)",
     "bridged": "bridged containers with a port each (per second)",
 }
 MIB = 1 << 20
+FLOOD = 1_000_000_000
+LINE = "a line of a log as programs write them, with a level, a word or two, and a number 42"
+"""What is written again and again, 85 bytes with its newline."""
 TRIAL = 12
 """Containers with which the best number of starts at once is looked for."""
 
@@ -98,6 +103,28 @@ def _many(runtimes: list[Runtime], options: argparse.Namespace) -> None:
     _compare(rates)
 
 
+def _floods(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    """The same program for all, and its rate when nobody reads along, as far as it can get."""
+    rates: dict[str, dict[str, float]] = {}
+    program = ["/bin/sh", "-c", f"yes {LINE} | head -c {FLOOD}"]
+    bare = FLOOD / measure.seconds_of(lambda: run(*program)) / 1e6
+    print(f"  {'to a file, no container':40} {bare:8.0f} MB/s", flush=True)
+    for runtime in runtimes:
+        for way, flags in runtime.floods.items():
+            before = measure.held_memory(runtime.residents)
+            took = min(measure.seconds_of(partial(runtime.flood, flags, program)) for _ in range(2))
+            held = (measure.held_memory(runtime.residents) - before) / MIB
+            rates.setdefault(runtime.name, {})[way] = FLOOD / took
+            print(
+                f"  {runtime.name + ', ' + way:40} {FLOOD / took / 1e6:8.0f} MB/s {took:8.2f} s {held:8.2f} MiB",
+                flush=True,
+            )
+    for way, rate in rates.get(Pycore.name, {}).items():
+        for name, others in rates.items():
+            if name != Pycore.name:
+                print(f"  {Pycore.name}, {way}, at {rate / max(others.values()):.1f} x the rate of {name}")
+
+
 def _bridged(runtimes: list[Runtime], options: argparse.Namespace) -> None:
     rates: dict[str, float] = {}
     for runtime in (runtime for runtime in runtimes if runtime.many and runtime.bridges):
@@ -138,6 +165,7 @@ def _best_workers(runtime: Runtime, bridged: bool) -> int:
 _PARTS: dict[str, Callable[[list[Runtime], argparse.Namespace], None]] = {
     "start": _start,
     "many": _many,
+    "floods": _floods,
     "bridged": _bridged,
 }
 

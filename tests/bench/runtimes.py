@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from enclosure import CGROUP
 
 TRUE, SLEEP = "/bin/true", "/bin/sleep"
+PROGRAMS = (TRUE, SLEEP, "/bin/sh", "/usr/bin/yes", "/usr/bin/head")
 FIRST_PORT = 20000
 
 
@@ -33,13 +34,13 @@ def run(*command: object) -> str:
 
 
 def make_image(directory: Path) -> Path:
-    """A small root file system from the host's own true and sleep, the same for all runtimes."""
+    """A small root file system from a few programs of the host's own, the same for all runtimes."""
     root = directory / "image"
     for name in ("proc", "sys", "dev", "etc", "tmp", "run"):
         (root / name).mkdir(parents=True)
     for name in ("hosts", "hostname", "resolv.conf"):
         (root / "etc" / name).touch()
-    for program in (TRUE, SLEEP):
+    for program in PROGRAMS:
         libraries = [word for word in run("ldd", program).split() if word.startswith("/")]
         for file in (program, *libraries):
             target = root / file.lstrip("/")
@@ -81,6 +82,13 @@ class Runtime:
 
     def start(self, number: int, bridged: bool) -> None:
         """One container that stays; bridged, with a port of its own."""
+        raise NotImplementedError
+
+    floods: Mapping[str, Sequence[str]] = {}
+    """Ways to keep a log, by name: the flags that choose them. Empty where none is kept."""
+
+    def flood(self, flags: Sequence[str], program: Sequence[str]) -> None:
+        """A container in the background, from start until it has ended and its log is whole; then it is removed."""
         raise NotImplementedError
 
     def start_many(self, count: int, bridged: bool, workers: int) -> None:
@@ -192,6 +200,7 @@ class Podman(Engine):
 
 class Docker(Engine):
     name, program = "docker", "dockerd"
+    floods = {"json-file": ("--log-driver", "json-file")}
     residents = frozenset({"dockerd", "containerd", "containerd-shim-runc-v2", "docker-proxy"})
 
     @classmethod
@@ -220,6 +229,12 @@ class Docker(Engine):
             daemon.terminate()
             daemon.wait(60)
 
+    def flood(self, flags: Sequence[str], program: Sequence[str]) -> None:
+        words = ["--detach", "--name", "flood", "--network", "none", *self._options(), *flags]
+        run(*self.command, "run", *words, "bench", *program)
+        run(*self.command, "wait", "flood")
+        run(*self.command, "rm", "flood")
+
     def _wait_until_up(self, daemon: subprocess.Popen[bytes]) -> None:
         for _ in range(300):
             if daemon.poll() is not None:
@@ -238,6 +253,7 @@ class Pycore(Runtime):
     residents = frozenset({run_dir})
     workers = (1,)
     """One apply starts them all."""
+    floods = {"as it is": (), "one file, unbounded": ("--log-max-size", "1T", "--log-max-files", "1")}
 
     @classmethod
     def found(cls) -> bool:
@@ -251,6 +267,11 @@ class Pycore(Runtime):
 
     def once(self) -> None:
         self._pycore("run", "--rm", "--network", "none", self.root, TRUE)
+
+    def flood(self, flags: Sequence[str], program: Sequence[str]) -> None:
+        self._pycore("run", "--detach", "--name", "flood", "--network", "none", *flags, self.root, *program)
+        self._pycore("wait", "flood")
+        self._pycore("rm", "flood")
 
     def start_many(self, count: int, bridged: bool, workers: int) -> None:
         self._apply("many", [self._container(f"c{number}", bridged, number) for number in range(count)])
@@ -280,6 +301,7 @@ class PycoreCold(Pycore):
 
     name = "pycore, cold"
     many = False
+    floods = {}
     turn = 0
 
     @contextmanager
@@ -298,6 +320,7 @@ class PycoreInProcess(Pycore):
 
     name = "pycore, in process"
     many = False
+    floods = {}
 
     @contextmanager
     def ready(self) -> Iterator[None]:
