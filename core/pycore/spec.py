@@ -315,6 +315,10 @@ class Container:
     service: str = ""
     """The name of its table in the file: its own name, or the one that its replicas share."""
 
+    def __post_init__(self) -> None:
+        if not self.service:
+            object.__setattr__(self, "service", self.name)
+
     @property
     def full_name(self) -> str:
         """``APP/NAME``, as people say it."""
