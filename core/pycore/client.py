@@ -12,6 +12,10 @@ import sys
 
 from pycore import __version__
 
+TYPE_CHECKING = False  # as type checkers know it, without importing typing
+if TYPE_CHECKING:
+    from _socket import socket as Socket  # noqa: N812  # as a type
+
 DEFAULT_RUN_DIR = "/run/pycore"
 DEFAULT_DATA_DIR = "/var/lib/pycore"
 
@@ -151,7 +155,7 @@ def _request(option: Option, version: str, words: list[str]) -> bytes:
     return len(request).to_bytes(4, "big") + request
 
 
-def _read(connection, size: int, line: Line) -> bytes | None:  # type: ignore[no-untyped-def]  # a _socket.socket
+def _read(connection: Socket, size: int, line: Line) -> bytes | None:
     """So many bytes; None where it hung up."""
     data = b""
     while len(data) < size:
@@ -175,11 +179,11 @@ class Line:
     def __init__(self) -> None:
         self.sent = False
         """Whether the request was read: it must not be asked a second time."""
-        self._connection: object = None
+        self._connection: Socket | None = None
         self._waiting = b""
         """Signals that came while there was no supervisor."""
 
-    def send(self, connection, frame: bytes) -> bool:  # type: ignore[no-untyped-def]  # a _socket.socket
+    def send(self, connection: Socket, frame: bytes) -> bool:
         """Send a request with our standard streams. False where the supervisor was just ending."""
         import _signal  # type: ignore[import-not-found]
         import _socket
@@ -205,7 +209,8 @@ class Line:
     def _forward(self, number: int, _: object) -> None:
         self.sent = True  # from now on a hang-up does not say whether our request was read
         try:
-            self._connection.send(bytes((number,)))  # type: ignore[attr-defined]  # a _socket.socket
+            assert self._connection
+            self._connection.send(bytes((number,)))
         except OSError:
             self._waiting += bytes((number,))
 
@@ -218,7 +223,7 @@ def _open_or_null(fd: int) -> int:
     return fd
 
 
-def connect(option: Option):  # type: ignore[no-untyped-def]  # -> _socket.socket
+def connect(option: Option) -> Socket:
     """A connection to the run dir's supervisor, which is started where there is none."""
     import _socket
 

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pycore.applying import FINAL
-from pycore.cli.screen import Cell, Column, Painting, table
+from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
 from pycore.errors import PycoreError
 
 _PAUSE = 0.05
 """Seconds between two paintings: what changes faster nobody reads."""
 
-_COLUMNS = (Column(""), Column(""), Column("", right=True))
+_COLUMNS = (Column(""), Column("", shrinks=True), Column("", right=True))
 _SIGNS = {True: Cell("✔", "green"), False: Cell("•", "yellow")}
 
 
@@ -96,7 +96,7 @@ class Live(Lines):
                 rows = self._rows()
             try:
                 if rows:
-                    self._painting.paint(table(_COLUMNS, rows, heads=False))
+                    self._painting.paint(_COLUMNS, rows)
             except OSError:
                 return  # the terminal is gone; the apply goes on
             if not closed:

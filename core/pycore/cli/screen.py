@@ -19,9 +19,12 @@ from pycore.cli.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     from pycore.cli.session import Session
+
+_NARROW = 8
+"""Columns that a column which gives way keeps."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,44 @@ def console(width: int, environment: Mapping[str, str]) -> Console:
     )  # fmt: skip
 
 
-def rendered(session: Session, thing: Table) -> str:
-    """A thing as text for the client's terminal."""
+def rendered(session: Session, head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table as text for the client's terminal: no line is wider."""
     width, _ = terminal_size(session.stdio[1], session.environment)
     canvas = console(width, session.environment)
     with canvas.capture() as capture:
-        canvas.print(thing)
+        for line in _lines(head, rows, width):
+            canvas.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     return capture.get()
+
+
+def _lines(head: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[Text]:
+    """The lines of a table; every word of it is harmless."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    heads = [[Cell(column.head, "bold") for column in head]] if any(column.head for column in head) else []
+    lines = [[Text(one_line(cell.text) or "-", cell.style, end="") for cell in line] for line in (*heads, *rows)]
+    natural = [max((cell_len(line[place].plain) for line in lines), default=0) for place in range(len(head))]
+    widths = _fit(head, natural, width)
+    for line in lines:
+        for text, column, room in zip(line, head, widths, strict=True):
+            text.truncate(room, overflow="ellipsis")
+            text.align("right" if column.right else "left", room)
+    return [Text("  ").join(line) for line in lines]
+
+
+def _fit(head: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The columns' widths in a terminal: those that shrink give way, the widest first, but never all of it."""
+    fitting = list(widths)
+    shrinking = [place for place, column in enumerate(head) if column.shrinks]
+    over = sum(fitting) + 2 * (len(fitting) - 1) - width
+    while over > 0 and shrinking:
+        widest = max(shrinking, key=lambda place: fitting[place])
+        if fitting[widest] <= _NARROW:
+            break
+        fitting[widest] -= 1
+        over -= 1
+    return fitting
 
 
 class Painting:
@@ -72,10 +106,10 @@ class Painting:
         self._session = session
         self._lines = 0
 
-    def paint(self, thing: Table) -> None:
-        """Paint over what was there before; what does not fit into the terminal is left out."""
+    def paint(self, head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+        """Paint a table over what was there before; what does not fit into the terminal is left out."""
         _, height = terminal_size(self._session.stdio[1], self._session.environment)
-        lines = rendered(self._session, thing).splitlines()[: max(1, height - 1)]
+        lines = rendered(self._session, head, rows).splitlines()[: max(1, height - 1)]
         back = f"\x1b[{self._lines}F" if self._lines else ""
         text = back + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J"
         self._session.write(1, text.encode("utf-8", "replace"))
@@ -99,22 +133,4 @@ def is_terminal(fd: int, environment: Mapping[str, str]) -> bool:
 
 def show_table(session: Session, head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Print a table that fits into the client's terminal."""
-    session.write(1, rendered(session, table(head, rows)).encode("utf-8", "replace"))
-
-
-def table(head: Sequence[Column], rows: Sequence[Sequence[Cell]], *, heads: bool = True) -> Table:
-    """A table for rich; every word of it is harmless."""
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(
-        box=None, pad_edge=False, header_style="bold", show_header=heads, collapse_padding=True, padding=(0, 2, 0, 0)
-    )
-    for column in head:
-        made.add_column(
-            column.head, no_wrap=column.shrinks, overflow="ellipsis" if column.shrinks else "fold",
-            justify="right" if column.right else "left", ratio=None,
-        )  # fmt: skip
-    for row in rows:
-        made.add_row(*(Text(one_line(cell.text) or "-", cell.style) for cell in row))
-    return made
+    session.write(1, rendered(session, head, rows).encode("utf-8", "replace"))

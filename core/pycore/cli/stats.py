@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
-from pycore.cli.screen import Cell, Column, Painting, table
+from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
 from pycore.cli.text import columns, size
 from pycore.engine import Engine
@@ -51,7 +51,7 @@ def _show(session: Session, painting: Painting, samples: Sequence[Sample], befor
         return
     rows = [_cells(each, before.get(each.id)) for each in samples]
     if session.terminal:
-        painting.paint(table(_COLUMNS, rows))
+        painting.paint(_COLUMNS, rows)
     else:
         session.out(columns([column.head for column in _COLUMNS], [[cell.text for cell in row] for row in rows]))
 
