@@ -57,6 +57,7 @@ NEEDS: dict[str, Need] = {
     "libnftables": Need(lambda: _has_library("nftables"), ("libnftables1",)),
     "nft": Need(lambda: _has_program("nft"), ("nftables",)),
     "ip": Need(lambda: _has_program("ip"), ("iproute2",)),
+    "systemd-analyze": Need(lambda: _has_program("systemd-analyze"), ("systemd",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }
 
