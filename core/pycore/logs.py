@@ -73,6 +73,19 @@ class PipeSink(LogSink, Protocol):
         ...
 
 
+@runtime_checkable
+class WaitingSink(LogSink, Protocol):
+    """A sink that may have to wait for somebody: meanwhile its container waits too, and nobody else."""
+
+    def blocked(self) -> int | None:
+        """A descriptor that can be written to once the sink can go on; None where it takes more right now."""
+        ...
+
+    def resume(self) -> None:
+        """Go on with what has been taken and not passed on. Raises OSError where that is lost."""
+        ...
+
+
 class LogReader(Protocol):
     """One look at a log, which remembers how far it has got. For one thread."""
 

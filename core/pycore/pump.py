@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pycore.errors import PycoreError
-from pycore.logs import CHUNK, Log, LogSink, PipeSink
+from pycore.logs import CHUNK, Log, LogSink, PipeSink, WaitingSink
 from pycore.onlookers import Follower, Tap
 
 BURST = 1 << 20
@@ -41,12 +41,14 @@ class _Channel:
         self.identity = identity
         self.drained = threading.Event()
         self.sources: set[_Source] = set()
+        self.parked = False
         self.use(sink)
 
     def use(self, sink: LogSink | None) -> None:
         """Let the output go there from now on."""
         self.sink = sink
         self.pipe_sink = sink if isinstance(sink, PipeSink) else None
+        self.waiting_sink = sink if isinstance(sink, WaitingSink) else None
 
 
 @dataclass(eq=False)
@@ -80,6 +82,8 @@ class LogPump(threading.Thread):
         self._channels: dict[str, _Channel] = {}
         self._followers: dict[str, tuple[Follower, ...]] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self._parked: dict[int, _Channel] = {}
+        """Containers whose sinks wait, by the descriptor that they wait for; their output waits in its pipes."""
         self._lost: dict[str, int] = {}
         self._changes: deque[Callable[[], None]] = deque()
         self._stopping = False
@@ -181,7 +185,9 @@ class LogPump(threading.Thread):
         while not self._stopping:
             for fd, _ in self._poll.poll():
                 source = self._sources.get(fd)
-                if source:
+                if fd in self._parked:
+                    self._resume(fd)
+                elif source:
                     self._move(source)
                 elif fd == self._wake:
                     self._take_changes()
@@ -196,6 +202,8 @@ class LogPump(threading.Thread):
         channel = self._channels.get(identity)
         if channel is None:
             return
+        for fd in [fd for fd, parked in self._parked.items() if parked is channel]:
+            self._unpark(fd)
         if channel.sink:
             channel.sink.close()
         channel.use(None)  # what cannot be opened anew is thrown away, and said
@@ -205,6 +213,8 @@ class LogPump(threading.Thread):
             self._lose(channel, 0, str(error))
 
     def _move(self, source: _Source) -> None:
+        if source.channel.parked:
+            return
         listeners = self._listeners.get(source.channel.identity, ())
         try:
             if source.is_pipe and source.channel.pipe_sink:
@@ -267,6 +277,36 @@ class LogPump(threading.Thread):
         else:
             if kept < len(data):
                 self._lose(source.channel, len(data) - kept, os.strerror(errno.ENOSPC))
+            self._park(source.channel)
+
+    def _park(self, channel: _Channel) -> None:
+        """Leave a container's output where it is, for as long as its sink waits for somebody."""
+        fd = channel.waiting_sink.blocked() if channel.waiting_sink else None
+        if fd is None:
+            return
+        for source in channel.sources:
+            self._poll.unregister(source.fd)
+        channel.parked = True
+        self._parked[fd] = channel
+        self._poll.register(fd, select.EPOLLOUT)
+
+    def _unpark(self, fd: int) -> None:
+        channel = self._parked.pop(fd)
+        channel.parked = False
+        with contextlib.suppress(OSError):  # it has been closed, and another opened
+            self._poll.unregister(fd)
+        for source in channel.sources:
+            self._poll.register(source.fd, select.EPOLLIN)
+
+    def _resume(self, fd: int) -> None:
+        channel = self._parked[fd]
+        assert channel.waiting_sink
+        try:
+            channel.waiting_sink.resume()
+        except Exception as error:  # likewise
+            self._lose(channel, 0, str(error))
+        self._unpark(fd)
+        self._park(channel)
 
     def _lose(self, channel: _Channel, length: int, reason: str) -> None:
         first = channel.identity not in self._lost
