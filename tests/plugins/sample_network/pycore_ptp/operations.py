@@ -38,6 +38,9 @@ class Cable(Operation):
             if error.errno not in GONE:
                 raise
 
+    def probe(self, ctx: Context) -> bool | None:
+        return self.link in ctx.kernel.links()
+
     def explain(self) -> str:
         return f"link {self.link} <-> eth0 in the container"
 
