@@ -95,7 +95,7 @@ driver = "none"
 
 def applying(pycore: Command) -> tuple[subprocess.Popen[str], int]:
     """An apply that waits for its task; the task's process id."""
-    events = pycore.popen("events", "--filter", "what=start", "--filter", "container=t/task")
+    events = pycore.popen("events", "--since", "1h", "--filter", "what=start", "--filter", "container=t/task")
     process = pycore.popen("apply", pycore.write(TASK))
     assert events.stdout
     assert "start t/task" in events.stdout.readline()

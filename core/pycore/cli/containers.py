@@ -71,9 +71,9 @@ def _start(session: Session, arguments: argparse.Namespace) -> int:
 
 def _start_attached(session: Session, arguments: argparse.Namespace) -> int:
     """Start one, print what it writes from then on, and end as it ends; signals are passed on to it."""
-    records, status = _found(session, arguments.containers)
-    if len(records) != 1:
-        raise UsageError("start --attach takes one container") if not status else PycoreError("nothing is started")
+    records = containers_of(session.engine, arguments.containers[:1])
+    if len(arguments.containers) + len(records) != 2:
+        raise UsageError("start --attach takes one container")
     (record,) = records
     began = time.time_ns()
     session.engine.start(record.id)
