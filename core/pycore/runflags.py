@@ -21,6 +21,9 @@ from pycore.spec import Section
 
 Form = Literal["text", "number", "integer", "switch", "list", "table"]
 
+_HABITS = {"logging": ("--log-driver",)}
+"""What Docker calls the choice of a driver, where that is not its area."""
+
 _ADJECTIVES = ("bold", "brisk", "calm", "clear", "deft", "eager", "fair", "keen", "lucid", "neat", "quick", "wise")
 _NOUNS = ("badger", "crane", "falcon", "finch", "heron", "ibex", "lynx", "marten", "otter", "raven", "stoat", "wren")
 
@@ -86,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
     parser.add_argument("--print-toml", action="store_true", help="print the spec, and run nothing")
     for area in plugins.areas():
         choices = sorted(plugins.drivers[area])
-        parser.add_argument(f"--{area}", metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}")
+        parser.add_argument(f"--{area}", *_HABITS.get(area, ()), metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}")
     for flag in flags(plugins):
         _add_flag(parser, flag)
     parser.add_argument("image", metavar="IMAGE", help="host, or the path of a directory or a tar file")
