@@ -39,7 +39,7 @@ from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
 from pycore.pump import LogPump
-from pycore.spec import NAME_PATTERN, App
+from pycore.spec import NAME_PATTERN, App, Container
 from pycore.state import AppRecord, ContainerRecord, State
 from pycore.stats import Sample, take
 from pycore.takeover import take_over
@@ -195,7 +195,11 @@ class Engine:
         return health.to_json() if health else None
 
     def _ask(self, record: ContainerRecord) -> dict[str, Any]:
-        return self.plugins.inspect(container_of(record, self.plugins), self.host())
+        return self.plugins.inspect(self._container(record), self.host())
+
+    def _container(self, record: ContainerRecord) -> Container:
+        """The container as it was made; that of one that runs is at hand."""
+        return self._lifecycle.container(record) if self._lifecycle else container_of(record, self.plugins)
 
     def top(self, name: str) -> list[Process]:
         """The processes of a container, by id; none where it does not run. Raises NotFound."""
@@ -205,7 +209,7 @@ class Engine:
     def stats(self, names: Sequence[str] = ()) -> list[Sample]:
         """What containers use at this moment; all that run, where none is named. Raises NotFound."""
         records = [self.find(name) for name in names] if names else self.containers()
-        return take(records, self.plugins, self.host())
+        return take(records, self._container, self.plugins, self.host())
 
     def logs(
         self,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pycore.errors import PycoreError
 from pycore.hookspecs import Host
-from pycore.plan import container_of
 from pycore.plugins import Plugins
+from pycore.spec import Container
 from pycore.state import ContainerRecord
 
 CPU = "cpu_seconds_total"
@@ -43,13 +43,15 @@ class Sample:
         return own | {"cpu_percent": None if share is None else round(share, 2)} | dict(self.numbers)
 
 
-def take(records: Iterable[ContainerRecord], plugins: Plugins, host: Host) -> list[Sample]:
+def take(
+    records: Iterable[ContainerRecord], container: Callable[[ContainerRecord], Container], plugins: Plugins, host: Host
+) -> list[Sample]:
     """A sample of each container that runs; one that ends meanwhile is left out."""
     found: list[Sample] = []
     for record in records:
         if record.status == "running" and record.pid:
             try:
-                numbers = plugins.stats(container_of(record, plugins), host, record.pid)
+                numbers = plugins.stats(container(record), host, record.pid)
             except (OSError, PycoreError):
                 continue
             found.append(Sample(record.full_name, record.id, record.pid, time.monotonic(), numbers))

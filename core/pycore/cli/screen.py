@@ -11,16 +11,13 @@ import io
 import os
 import struct
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pycore.cli.text import one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
     from pycore.cli.session import Session
 
 _NARROW = 8
@@ -46,40 +43,45 @@ class Column:
     """Whether it holds numbers."""
 
 
-def console(width: int, environment: Mapping[str, str]) -> Console:
-    """A console that only renders, as wide as a terminal, with what its environment says of colours."""
-    from rich.console import Console
-
-    return Console(
-        file=io.StringIO(), force_terminal=True, width=width, height=1000, _environ=environment,
-        highlight=False, markup=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
-
-
 def rendered(session: Session, head: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table as text for the client's terminal: no line is wider."""
+    """A table as text for the client's terminal: no line is wider, and every word of it is harmless."""
+    from rich.cells import cell_len, set_cell_size
+
     width, _ = terminal_size(session.stdio[1], session.environment)
-    canvas = console(width, session.environment)
-    with canvas.capture() as capture:
-        for line in _lines(head, rows, width):
-            canvas.print(line, no_wrap=True, overflow="ellipsis", crop=True)
-    return capture.get()
-
-
-def _lines(head: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[Text]:
-    """The lines of a table; every word of it is harmless."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
     heads = [[Cell(column.head, "bold") for column in head]] if any(column.head for column in head) else []
-    lines = [[Text(one_line(cell.text) or "-", cell.style, end="") for cell in line] for line in (*heads, *rows)]
-    natural = [max((cell_len(line[place].plain) for line in lines), default=0) for place in range(len(head))]
+    lines = [[Cell(one_line(cell.text) or "-", cell.style) for cell in line] for line in (*heads, *rows)]
+    natural = [max((cell_len(line[place].text) for line in lines), default=0) for place in range(len(head))]
     widths = _fit(head, natural, width)
-    for line in lines:
-        for text, column, room in zip(line, head, widths, strict=True):
-            text.truncate(room, overflow="ellipsis")
-            text.align("right" if column.right else "left", room)
-    return [Text("  ").join(line) for line in lines]
+    colour = _colours(session.environment)
+
+    def words(line: Sequence[Cell]) -> Iterator[str]:
+        room = width
+        for cell, column, size in zip(line, head, widths, strict=True):
+            if room <= 0:
+                return
+            text = cell.text if cell_len(cell.text) <= size else set_cell_size(cell.text, size - 1) + "…"
+            space = " " * (size - cell_len(text))
+            shown = space + text if column.right else text + space
+            yield colour(set_cell_size(shown, min(size, room)), cell.style)
+            room -= size + 2
+
+    return "".join("  ".join(words(line)).rstrip(" ") + "\n" for line in lines)
+
+
+def _colours(environment: Mapping[str, str]) -> Callable[[str, str], str]:
+    """Puts a style on a word, as far as the terminal and what its environment says allow."""
+    from rich.console import COLOR_SYSTEMS, Console
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ=environment)
+    system = COLOR_SYSTEMS.get(console.color_system or "")
+
+    def colour(word: str, name: str) -> str:
+        if system is None or not name or not word:
+            return word
+        style = console.get_style(name)
+        return (style.without_color if console.no_color else style).render(word, color_system=system)
+
+    return colour
 
 
 def _fit(head: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
