@@ -89,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
     parser.add_argument("--print-toml", action="store_true", help="print the spec, and run nothing")
     for area in plugins.areas():
         choices = sorted(plugins.drivers[area])
-        parser.add_argument(f"--{area}", *_HABITS.get(area, ()), metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}")
+        parser.add_argument(
+            f"--{area}", *_HABITS.get(area, ()), metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}"
+        )
     for flag in flags(plugins):
         _add_flag(parser, flag)
     parser.add_argument("image", metavar="IMAGE", help="host, or the path of a directory or a tar file")
