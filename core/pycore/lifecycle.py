@@ -8,6 +8,7 @@ janitor; it also asks whether the container is to be started again.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -29,14 +30,15 @@ from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start
 from pycore.launch.request import Request
 from pycore.linux.kernel import Kernel
 from pycore.live import Live
-from pycore.logs import LogPump
+from pycore.logs import STDOUT, LogSink
 from pycore.ops import Context, Operation, to_records
 from pycore.plan import Description, container_of, describe, source_of
 from pycore.plugins import Plugins
+from pycore.pump import LogPump
 from pycore.spec import Container, Process, parse_duration, signal_number
 from pycore.state import ContainerRecord, State
 from pycore.steps import Phase, Step
-from pycore.streams import OUTPUTS, streams
+from pycore.streams import OUTPUTS, STDIN, TERMINAL, streams
 from pycore.watch import Later, Watch
 
 KILL_WAIT = 10.0
@@ -141,18 +143,21 @@ class Lifecycle:
         *,
         hold: bool = False,
         restart: bool = False,
+        window: tuple[int, int] = (0, 0),
     ) -> Live:
         """Clone, attach, exec; with ``hold`` all but the last. On failure what was attached is undone and the
         container is as before.
 
-        ``restart`` says that its policy starts it, not a person.
+        ``restart`` says that its policy starts it, not a person; ``window`` are rows and columns of its terminal.
         """
         with self.turn(record.id):
-            live, starting = self._clone(record, container, description, stdio, hold, restart)
+            request = _request(container, description, window)
+            live, starting = self._clone(record, container, description, request, stdio, hold, restart)
             try:
                 self._attach(live, starting, description)
+                if hold or request.terminal:
+                    self._take_terminal(live, starting.entered())
                 if hold:
-                    starting.entered()
                     live.starting = starting
                     live.record = self.state.write(replace(live.record, status="created"))
                 else:
@@ -167,6 +172,7 @@ class Lifecycle:
         record: ContainerRecord,
         container: Container,
         description: Description,
+        request: Request,
         stdio: Stdio | None,
         hold: bool,
         restart: bool,
@@ -181,13 +187,26 @@ class Lifecycle:
         record = self.state.write(replace(fresh, restart_at=0.0, **counted))
         began = self.executor.clock()
         process = container[Process]
-        log = self.plugins.log(container, self.host()) if stdio is None else None
-        sink = log.open() if log else None
-        with streams(stdio, log=sink is not None, stdin_open=process.stdin_open) as given:
-            starting = self.launcher.launch(_request(container, description), given, hold=hold)
+        log = stdio is None and not process.tty
+        sink = self.plugins.log(container, self.host()).open() if log else None
+        try:
+            with streams(stdio, log=sink is not None or process.stdin_open, process=process) as given:
+                starting = self.launcher.launch(request, given, hold=hold)
+        except BaseException:
+            if sink:
+                sink.close()
+            raise
         self.executor.note(container.full_name, "namespaces", lambda: f"clone as pid {starting.pid}", began)
         record = replace(record, pid=starting.pid, pid_started=start_time(starting.pid))
-        return self.look_after(record, starting.pidfd, given.kept, container), starting
+        return self.look_after(record, starting.pidfd, given.kept, container, sink), starting
+
+    def _take_terminal(self, live: Live, master: int) -> None:
+        """Look after a terminal as long as it is there, also across our own end: what comes out of it is logged."""
+        if master >= 0:
+            live.kept = {**live.kept, TERMINAL: master}
+            self.launcher.keep(live.record.id, TERMINAL, master)
+            sink = self.plugins.log(self.container(live.record), self.host()).open()
+            live.drained = self.pump.add(live.record.id, sink, {STDOUT: os.dup(master)})
 
     def _attach(self, live: Live, starting: Starting, description: Description) -> None:
         ctx = self.context(live.record)
@@ -305,13 +324,23 @@ class Lifecycle:
     # -- ends --------------------------------------------------------------------------------------------
 
     def look_after(
-        self, record: ContainerRecord, pidfd: int, kept: Mapping[str, int], container: Container | None = None
+        self,
+        record: ContainerRecord,
+        pidfd: int,
+        kept: Mapping[str, int],
+        container: Container | None = None,
+        sink: LogSink | None = None,
     ) -> Live:
+        """Begin to look after a process. ``sink`` is its open log, where it is open already."""
         live = Live(record, pidfd, container=container)
         outputs = {OUTPUTS[name]: fd for name, fd in kept.items() if name in OUTPUTS}
         live.kept = {name: fd for name, fd in kept.items() if name not in OUTPUTS}
+        if TERMINAL in kept:
+            outputs[STDOUT] = os.dup(kept[TERMINAL])
+        if STDIN in kept:
+            os.set_blocking(kept[STDIN], False)
         if outputs:
-            sink = self.plugins.log(self.container(record), self.host()).open()
+            sink = sink or self.plugins.log(self.container(record), self.host()).open()
             live.drained = self.pump.add(record.id, sink, outputs)
         with self._registry:
             self.live[record.id] = live
@@ -599,7 +628,7 @@ class Lifecycle:
         return Context(self.kernel, container=record.full_name, root_id=root_id(attach), pid=pid)
 
 
-def _request(container: Container, description: Description) -> Request:
+def _request(container: Container, description: Description, window: tuple[int, int]) -> Request:
     process = container[Process]
     return Request(
         id=container.id,
@@ -608,4 +637,6 @@ def _request(container: Container, description: Description) -> Request:
         argv=process.command,
         environment=process.environment,
         working_dir=process.working_dir,
+        terminal=process.tty,
+        window=window,
     )

@@ -37,6 +37,8 @@ class Context:
     held: dict[object, int] = field(default_factory=dict[object, int])
     """Inside: descriptors that operations took hold of while the host's root was in sight, each under the
     operation, or under the path where one operation needs several."""
+    terminal: int = -1
+    """Inside: the container's own terminal, which belongs to the user that the program runs as; -1 without one."""
     root: int = -1
     """Inside: the detached mount that becomes the container's root; a storage driver sets it."""
     init: tuple[int, tuple[str, ...]] | None = None

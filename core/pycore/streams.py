@@ -8,14 +8,19 @@ from collections.abc import Generator
 
 from pycore.launch.launcher import Stdio
 from pycore.logs import STDERR, STDOUT
+from pycore.spec import Process
 
 OUTPUTS = {"stdout": STDOUT, "stderr": STDERR}
 """Kept ends that a log is made of, and the stream that each is."""
+STDIN, TERMINAL = "stdin", "terminal"
+"""Kept ends that are written to; a terminal's output is logged as well."""
 
 
 @contextlib.contextmanager
-def streams(given: Stdio | None, *, log: bool, stdin_open: bool) -> Generator[Stdio, None, None]:
+def streams(given: Stdio | None, *, log: bool, process: Process) -> Generator[Stdio, None, None]:
     """The program's streams: those given, or pipes and nothing, as the spec wants it.
+
+    ``log`` says whether its output is wanted. One that gets a terminal opens it later, inside.
 
     The kept ends are the caller's, the program's own are closed here; after a failure all are.
     """
@@ -25,7 +30,8 @@ def streams(given: Stdio | None, *, log: bool, stdin_open: bool) -> Generator[St
     own: list[int] = []
     kept: dict[str, int] = {}
     try:
-        stdin = _stdin(own, kept) if stdin_open else _null(own, os.O_RDONLY)
+        stdin = _stdin(own, kept) if process.stdin_open and not process.tty else _null(own, os.O_RDONLY)
+        log = log and not process.tty
         stdout, stderr = (_output(name, own, kept) if log else _null(own, os.O_WRONLY) for name in OUTPUTS)
         yield Stdio(stdin, stdout, stderr, kept)
     except BaseException:
@@ -37,7 +43,7 @@ def streams(given: Stdio | None, *, log: bool, stdin_open: bool) -> Generator[St
 
 
 def _stdin(own: list[int], kept: dict[str, int]) -> int:
-    read, kept["stdin"] = os.pipe2(os.O_CLOEXEC)
+    read, kept[STDIN] = os.pipe2(os.O_CLOEXEC)
     own.append(read)
     return read
 

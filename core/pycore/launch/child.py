@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gc
 import importlib.machinery
 import os
 import signal
 import stat
 import sys
-import termios
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pycore.errors import NotExecutable, ProgramNotFound, PycoreError, StartError
-from pycore.launch import inside, limits
+from pycore.launch import inside, limits, terminal
 from pycore.launch.channel import Channel
 from pycore.launch.request import DEFAULT_PATH, Request
 from pycore.linux import libc
@@ -85,7 +83,7 @@ def _live(
         gc.disable()
         _start_anew(request, ctx, channel, stdio)
         arrive()
-        channel.send({"entered": True})
+        _say_entered(request, ctx, channel)
         _expect(channel, "go")
         _let_go_of_the_host()
         inside.confine(request, ctx)
@@ -110,8 +108,19 @@ def _start_anew(request: Request, ctx: Context, channel: Channel, stdio: Sequenc
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
     libc.close_all_but((channel.fileno(), *ctx.held.values()))
-    if request.terminal:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _say_entered(request: Request, ctx: Context, channel: Channel) -> None:
+    """We are inside. A terminal can only be opened there; its other end goes to whoever asked for the process."""
+    if not request.terminal:
+        channel.send({"entered": True})
+        return
+    master = terminal.open_terminal(request.name, *request.window)
+    if "target" not in ctx.held:
+        terminal.show_as_console(ctx.kernel)
+    ctx.terminal = 0
+    channel.send({"entered": True}, [master])
+    os.close(master)
 
 
 def _import_nothing_more() -> None:

@@ -61,7 +61,8 @@ class Adopted:
     """None also where nobody can know; then ``ended`` is when that was noticed."""
     ended: float = 0.0
     starting: Starting | None = None
-    """The way to let it go on, where it was launched with ``hold`` and waits. Its pidfd is this one's."""
+    """The way to let it go on, where it was launched with ``hold`` and waits. Its pidfd is this one's. Whether it
+    has entered was told to an earlier launcher, or to nobody: only a record can say that it had come that far."""
 
 
 class Starting(Protocol):
@@ -75,8 +76,11 @@ class Starting(Protocol):
         """Its id maps are written: it may go on to the enter phase."""
         ...
 
-    def entered(self) -> None:
-        """Wait until it is inside and waits for :meth:`go`, for as long as anybody likes. Raises StartError."""
+    def entered(self) -> int:
+        """Wait until it is inside and waits for :meth:`go`, for as long as anybody likes. Raises StartError.
+
+        Returns the master of its terminal, the caller's to close; -1 where the request asked for none.
+        """
         ...
 
     def go(self) -> None:
@@ -110,6 +114,10 @@ class Launcher(Protocol):
 
         Those of ``known`` that no spawner tells of are found by their process: their spawner died too.
         """
+        ...
+
+    def keep(self, identity: str, name: str, fd: int) -> None:
+        """Let the spawner keep one more descriptor for a container (:attr:`Stdio.kept`); ours stays the caller's."""
         ...
 
     def release(self, identity: str, name: str) -> None:
@@ -230,7 +238,7 @@ class SpawnerLauncher:
         pidfd = fds.pop(0) if pid else -1
         kept = dict(zip(message["kept"], fds, strict=True))
         channel = kept.pop("channel", None)
-        starting = Launched(identity, Channel.of(channel), pid, pidfd) if channel is not None else None
+        starting = Launched(identity, Channel.of(channel), pid, pidfd, True) if channel is not None else None
         if pid:
             adopted = Adopted(identity, pid, pidfd, kept, starting=starting)
         else:
@@ -409,13 +417,20 @@ class SpawnerLauncher:
             tracked.more = True
             self._watch(tracked)
 
+    def keep(self, identity: str, name: str, fd: int) -> None:
+        self._tell(identity, {"keep": identity, "name": name}, (fd,))
+
     def release(self, identity: str, name: str) -> None:
+        self._tell(identity, {"release": identity, "name": name})
+
+    def _tell(self, identity: str, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send something to the spawner of a process, if that is still there."""
         with self._lock:
             tracked = self._tracked.get(identity)
             link = tracked.link if tracked else None
         if link:
             with contextlib.suppress(OSError):
-                link.send({"release": identity, "name": name})
+                link.send(message, fds)
 
     def kill(self, identity: str, pidfd: int, number: int) -> None:
         send_signal(pidfd, number)

@@ -29,7 +29,9 @@ class Request:
     environment: Mapping[str, str]
     working_dir: str = "/"
     terminal: bool = False
-    """Whether standard input is a terminal that becomes the process's controlling one (tty_ioctl(4), TIOCSCTTY)."""
+    """Whether it gets a terminal of the container's own as its standard streams, in the place of those it was given."""
+    window: tuple[int, int] = (0, 0)
+    """Rows and columns of that terminal; zeros where nobody knows."""
     call: str = ""
     """``MODULE:FUNCTION`` of pycore, called with ``argv`` inside, instead of a program. See :meth:`function`."""
 
@@ -52,6 +54,7 @@ class Request:
             "environment": dict(self.environment),
             "working_dir": self.working_dir,
             "terminal": self.terminal,
+            "window": list(self.window),
             "call": self.call,
         }
 
@@ -65,5 +68,6 @@ class Request:
             environment=fields["environment"],
             working_dir=fields["working_dir"],
             terminal=fields["terminal"],
+            window=tuple(fields["window"]),
             call=fields["call"],
         )

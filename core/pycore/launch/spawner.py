@@ -63,6 +63,17 @@ class Living:
     more: bool = False
     """Whether it is one more process of a container: then it concerns only who asked for it."""
 
+    def has_unread(self) -> bool:
+        """Whether anything that it has written is still in what is kept; all that is not for reading is let go of."""
+        poll = select.poll()
+        for fd in self.kept.values():
+            poll.register(fd, select.POLLIN)
+        unread = {fd for fd, events in poll.poll(0) if events & select.POLLIN}
+        for name, fd in list(self.kept.items()):
+            if fd not in unread:
+                os.close(self.kept.pop(name))
+        return bool(unread)
+
     def close(self) -> None:
         """Let go of all that is kept."""
         _close(self.kept.values())
@@ -102,6 +113,8 @@ class Spawner:
         self.run_dir = run_dir
         self.listener = listener
         self.control: Channel | None = control
+        self._asked = True
+        """Whether whoever talks to us knows what lives; until then an end would mean nothing to it."""
         self.living: dict[int, Living] = {}
         self.ended: list[tuple[dict[str, Any], Living]] = []
         """Ends that nobody has heard of yet, with output that may still be in the pipes."""
@@ -131,7 +144,7 @@ class Spawner:
         """A new supervisor takes the place of the one before it."""
         connection, _ = self.listener.accept()
         self._hang_up()
-        self.control = Channel(connection)
+        self.control, self._asked = Channel(connection), False
         self.selector.register(self.control, selectors.EVENT_READ, self._serve)
 
     def _hang_up(self) -> None:
@@ -154,11 +167,14 @@ class Spawner:
             self._start(Order.received(message, fds))
         elif "adopt" in message:
             self._hand_over()
+        elif "keep" in message:
+            self._keep(message["keep"], message["name"], fds[0])
         elif "release" in message:
             self._release(message["release"], message["name"])
 
     def _hand_over(self) -> None:
         """Tell a new supervisor what lives, one frame each with what is kept for it."""
+        self._asked = True
         for pid, living in self.living.items():
             if living.more:  # nobody is left who asked for it; a terminal that is let go of hangs up
                 living.id = ""
@@ -183,6 +199,13 @@ class Spawner:
                 "replaced": protocol.is_replaced(self._since),
             }
         )
+
+    def _keep(self, identity: str, name: str, fd: int) -> None:
+        for living in self.living.values():
+            if living.id == identity:
+                living.kept[name] = fd
+                return
+        os.close(fd)  # it has ended meanwhile
 
     def _release(self, identity: str, name: str) -> None:
         for living in self.living.values():
@@ -285,18 +308,21 @@ class Spawner:
                 self._ended(living, os.waitstatus_to_exitcode(status))
 
     def _ended(self, living: Living, status: int) -> None:
-        """Write the exit status down before anybody is told, then let go of what was kept."""
+        """Write the exit status down before anybody is told, then let go of what was kept.
+
+        Where nobody is there to be told, what is written suffices, unless there is output that must be handed over.
+        """
         end = End(status, time.time())
         report = {"exited": living.id, "status": end.status, "time": end.time}
         if not living.more:
             write_end(self.run_dir, living.id, end)
-        if not living.id or self._tell(report) or living.more:
+        if not living.id or self._tell(report) or living.more or not living.has_unread():
             living.close()
         else:
             self.ended.append((report, living))
 
     def _tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
-        if self.control is None:
+        if self.control is None or not self._asked:
             return False
         try:
             self.control.send(message, fds)
@@ -337,6 +363,8 @@ def _wake_up(*_: object) -> None:
 
 def _ignore_signals() -> None:
     """By a handler that does nothing: whatever has one is as it should be after exec, whatever is ignored stays so."""
+    for number in (32, 33):  # the C library's own, ignored by its posix_spawn(3), and of which Python knows nothing
+        libc.default_signal(number)
     for number in signal.valid_signals():
         if number in _UNWANTED or signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _wake_up)

@@ -21,7 +21,9 @@ class Launched:
     pid: int = 0
     pidfd: int = -1
     """The caller's to close."""
-    _inside: bool = False
+    is_inside: bool = False
+    """Whether it has said so; one that is taken over said it to somebody else."""
+    _terminal: int = -1
     _error: PycoreError | None = field(default=None)
 
     def wait_clone(self) -> bool:
@@ -46,7 +48,8 @@ class Launched:
         if "launched" in message and self.pidfd < 0:
             self.pid, self.pidfd = message["launched"], fds.pop()
         elif "entered" in message:
-            self._inside = True
+            self.is_inside = True
+            self._terminal = fds.pop() if fds else -1
         elif "error" in message:
             self._error = from_json(message["error"])
         for fd in fds:
@@ -56,11 +59,13 @@ class Launched:
     def mapped(self) -> None:
         self._say("mapped")
 
-    def entered(self) -> None:
-        while not self._inside and self._listen():
+    def entered(self) -> int:
+        while not self.is_inside and self._listen():
             pass
-        if not self._inside:
+        if not self.is_inside:
             raise self._error or self._ended()
+        terminal, self._terminal = self._terminal, -1
+        return terminal
 
     def go(self) -> None:
         said = self._say("go")
@@ -89,6 +94,8 @@ class Launched:
             while self._listen():
                 pass
         self.channel.close()
+        if self._terminal >= 0:
+            os.close(self._terminal)
         return self._error
 
 

@@ -357,6 +357,10 @@ class Kernel(Look):
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
 
+    def give_file(self, fd: int, uid: int) -> None:
+        """Give an open file to a user (fchown(2))."""
+        os.fchown(fd, uid, -1)
+
     def set_no_new_privs(self) -> None:
         """No execve gives privileges from here on (PR_SET_NO_NEW_PRIVS)."""
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)

@@ -42,7 +42,9 @@ _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 2, 0x10
 _SECCOMP_SET_MODE_FILTER = 1
 _CLOSE_RANGE_CLOEXEC = 4
 
-_PIVOT_ROOT, _SECCOMP = {"x86_64": (155, 317), "aarch64": (41, 277)}.get(platform.machine(), (155, 317))
+_PIVOT_ROOT, _SECCOMP, _RT_SIGACTION = {"x86_64": (155, 317, 13), "aarch64": (41, 277, 134)}.get(
+    platform.machine(), (155, 317, 13)
+)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
@@ -222,6 +224,11 @@ def seccomp_filter(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     _check(_syscall(c_long(_SECCOMP), c_uint(_SECCOMP_SET_MODE_FILTER), c_uint(0), fprog))
+
+
+def default_signal(number: int) -> None:
+    """rt_sigaction(2) itself: SIG_DFL also for a signal that the C library keeps to itself."""
+    _check(_syscall(c_long(_RT_SIGACTION), c_int(number), bytes(32), None, c_ulong(8)))
 
 
 def close_on_exec(first: int) -> None:

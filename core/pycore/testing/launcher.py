@@ -89,6 +89,7 @@ class FakeSpawner:
             return
         self.kernel.end_process(process.pid)
         process.kernel.close_all()
+        process.hang_up()
         if self._on_exit:
             self._on_exit(identity, status, time.time())
         elif process.first is None:
@@ -120,6 +121,8 @@ class FakeProcess(Starting):
     first: FakeProcess | None = None
     """The container's first process, for one that is not."""
     executed: bool = False
+    _terminal: int = -1
+    """Its end of its terminal; ours is whoever's asked for it."""
     _failure: PycoreError | None = None
 
     def __post_init__(self) -> None:
@@ -137,16 +140,23 @@ class FakeProcess(Starting):
         if self.first is None and not self._failure:
             self._note(inside.enter, self.request, self._ctx)
 
-    def entered(self) -> None:
+    def _raise(self) -> None:
         if self._failure:
             raise self._failure
 
+    def entered(self) -> int:
+        self._raise()
+        if not self.request.terminal or self._terminal >= 0:
+            return -1
+        master, self._terminal = os.openpty()
+        return master
+
     def go(self) -> None:
-        self.entered()
+        self._raise()
         if not self._is_there():
             raise StartError(f"{self.request.name}: its process was ended before it became the program")
         self._note(inside.confine, self.request, self._ctx)
-        self.entered()
+        self._raise()
         self.executed = True
         self.kernel.close_all()
 
@@ -159,6 +169,12 @@ class FakeProcess(Starting):
         """The way for a new engine to let it go on; None where its program runs."""
         self.pidfd = pidfd
         return None if self.executed else self
+
+    def hang_up(self) -> None:
+        """Let go of its terminal, as a process that ends does."""
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
 
     def _is_there(self) -> bool:
         return self in (self.spawner.running.get(self.request.id), self.spawner.more.get(self.request.id))
@@ -191,6 +207,9 @@ class _FakeLauncher(Launcher):
 
     def adopt(self, known: Known = ()) -> list[Adopted]:
         return self.spawner.adopt(known)
+
+    def keep(self, identity: str, name: str, fd: int) -> None:
+        pass
 
     def release(self, identity: str, name: str) -> None:
         pass

@@ -96,6 +96,8 @@ class BecomeUser(Operation):
         identity = resolve(self.user, self.groups, passwd, group)
         ctx.environment.setdefault("HOME", identity.home)
         try:
+            if ctx.terminal >= 0:  # its program opens it anew, as /dev/tty, or by name
+                ctx.kernel.give_file(ctx.terminal, identity.uid)
             ctx.kernel.set_user(identity.uid, identity.gid, identity.groups)
         except OSError as error:
             if error.errno != errno.EINVAL:
