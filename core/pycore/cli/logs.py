@@ -15,7 +15,7 @@ from pycore.cli.moments import moment
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
 from pycore.cli.screen import is_terminal
-from pycore.cli.session import Session
+from pycore.cli.session import Interrupted, Session
 from pycore.engine import Engine
 from pycore.errors import UsageError
 from pycore.lines import Line
@@ -52,6 +52,8 @@ def _logs(session: Session, arguments: argparse.Namespace) -> int:
     else:
         begin = _beginning(session, records, arguments.timestamps, prefix=not (alone or arguments.no_prefix))
         noted = _print_lines(session, records, query, arguments.follow, begin, mark)
+    if session.gone():
+        raise Interrupted
     for record in records:
         lost = session.engine.lost_output(record)
         if lost and record.full_name not in noted:
@@ -111,7 +113,7 @@ def _print_chunks(
             session.write(2 if chunk.stream == STDERR else 1, chunk.data)
         mark(chunk.time + 1)
         if session.gone():
-            break
+            raise Interrupted
     return noted
 
 
@@ -143,7 +145,7 @@ def _print_lines(
                 session.write(stream, b"".join(begin(name, line) + _ended(line.data) for name, line in lines))
         mark(portion[-1][1].time + 1)
         if session.gone():
-            break
+            raise Interrupted
     return noted
 
 
