@@ -119,7 +119,9 @@ def _kill(run_dir: str) -> None:
             print(f"pycore: the supervisor (pid {pid}) does not end: it is killed", file=sys.stderr)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            if not select.select([pidfd], (), (), _KILLED)[0]:
+            gone = select.poll()
+            gone.register(pidfd, select.POLLIN)
+            if not gone.poll(_KILLED * 1000):
                 raise SupervisorError(
                     f"the supervisor (pid {pid}) does not end, not even by SIGKILL", hint=f"see /proc/{pid}/stack"
                 )

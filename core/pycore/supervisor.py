@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 LINGER = "10"
 """Seconds without a container and without a client after which the supervisor ends; PYCORE_LINGER changes it."""
 MAX_REQUEST = 16 << 20
+_NO_ROOM = 0.1
 RETIRE = "retire"
 """In the place of a request's version: every version of the supervisor understands it."""
 
@@ -174,24 +176,35 @@ class Server:
     def run(self) -> None:
         """Accept until the end."""
         idle_since = time.monotonic()
+        poll = select.poll()
+        for fd in (self.listener.fileno(), self._wake):
+            poll.register(fd, select.POLLIN)
         while True:
-            descriptors = (self.listener.fileno(), self._wake)
-            ready, _, _ = select.select(descriptors, (), (), self._patience(idle_since))
+            patience = self._patience(idle_since)
+            ready = {fd for fd, _ in poll.poll(None if patience is None else patience * 1000)}
             if self._wake in ready and b"x" in os.read(self._wake, 1):
                 return
-            if descriptors[0] in ready:
-                connection, _ = self.listener.accept()
-                self._register(connection, None)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            if self.listener.fileno() in ready:
+                self._accept()
             if self._clients or self.engine.busy():
                 idle_since = time.monotonic()
             elif self.linger is not None and time.monotonic() - idle_since >= self.linger:
                 return
 
+    def _accept(self) -> None:
+        """Serve one more client. Where the host has no room for it, the supervisor lives on, and so do containers."""
+        try:
+            connection, _ = self.listener.accept()
+            self._register(connection, None)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        except (OSError, RuntimeError):
+            traceback.print_exc()
+            time.sleep(_NO_ROOM)  # no descriptor or no thread is left, and nobody says when there is one again
+
     def finish(self) -> None:
         """Finish what was begun, but for what lasts; until somebody asks a second time."""
+        os.set_blocking(self._wake, True)
         while self._unfinished():
-            select.select((self._wake,), (), ())
             if b"x" in os.read(self._wake, 1):
                 return
 

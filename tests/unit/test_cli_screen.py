@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
+import socket
 import struct
 import subprocess
 import sys
@@ -219,3 +221,28 @@ print("rich" in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code, "/nonexistent/run"], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n", run.stderr
+
+
+def test_a_client_with_a_high_descriptor_is_waited_for() -> None:
+    """A supervisor of a thousand containers has more descriptors than select(2) knows."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit[1], 2048), limit[1]))
+    ours, theirs = socket.socketpair()
+    high = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, 1100))
+    with ours, theirs, high:
+        own = Session(cast(Engine, NoPlugins()), Path("/"), {}, (0, 1, 2), high)
+        assert not own.rest(0.001)
+        theirs.send(bytes([10]))
+        assert not own.rest(0.001), "SIGUSR1 does not end a command"
+        theirs.send(bytes([2]))
+        assert own.rest(1000), "SIGINT does"
+        assert own.gone()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+def test_who_hangs_up_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        own = Session(cast(Engine, NoPlugins()), Path("/"), {}, (0, 1, 2), ours)
+        theirs.close()
+        assert own.rest(1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from pycore.cli.names import Filter
@@ -15,6 +16,8 @@ from pycore.cli.text import ago, size
 from pycore.engine import Engine
 from pycore.state import ContainerRecord
 from pycore.top import Process
+
+_NUMBER = re.compile(r"(\d{1,18})")
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
@@ -54,7 +57,13 @@ def _wanted(records: Sequence[ContainerRecord], arguments: argparse.Namespace) -
         made = sorted(found, key=lambda record: record.created)
         last = {record.id for record in made[max(0, len(made) - arguments.last) :]}
         found = [record for record in found if record.id in last]
-    return found
+    return sorted(found, key=_place)
+
+
+def _place(record: ContainerRecord) -> list[tuple[str, int]]:
+    """Where a container stands in a list: by name, ``web-2`` before ``web-10``."""
+    words = _NUMBER.split(record.full_name)
+    return [("", int(word)) if place % 2 else (word, 0) for place, word in enumerate(words)]
 
 
 def _alive(record: ContainerRecord) -> bool:

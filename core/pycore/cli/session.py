@@ -138,7 +138,9 @@ class Session:
             if self.connection is None:
                 time.sleep(left)
             else:
-                select.select([self.connection], (), (), left)
+                waiting = select.poll()  # select(2) knows no descriptor above 1023
+                waiting.register(self.connection, select.POLLIN)
+                waiting.poll(left * 1000)
         return self.gone()
 
     def signals(self) -> Iterator[int]:
