@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from pycore.applying import Apply, Back, Cancel, Progress, quiet, stop_order
+from pycore.attachment import Attachment
+from pycore.changes import finish
 from pycore.comeback import come_back
 from pycore.errors import Conflict, NotFound, UsageError, noted
 from pycore.events import Event, EventQuery
 from pycore.execute import Executor, Timing
+from pycore.execution import Execution
 from pycore.following import NOBODY, Asking, Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
@@ -34,9 +37,9 @@ from pycore.lines import Line
 from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
 from pycore.load import load_file, load_text
-from pycore.logs import EVERYTHING, Chunk, Log, NoLog, Query
+from pycore.logs import EVERYTHING, STDOUT, Chunk, Log, NoLog, Query
 from pycore.order import at_once
-from pycore.plan import Action, Kind, Plan, container_of, make_plan
+from pycore.plan import Action, Kind, Plan, altered, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
 from pycore.pump import LogPump
 from pycore.spec import NAME_PATTERN, App, Container
@@ -175,7 +178,10 @@ class Engine:
         return self.state.containers()
 
     def find(self, name: str) -> ContainerRecord:
-        """The container of that full name, bare name, or id. Raises NotFound, Conflict where several have it."""
+        """The container of that id, full name or bare name. Raises NotFound, Conflict where several have it."""
+        known = self.state.container(name) if self._lifecycle else None  # by its id, whatever the number of others
+        if known:
+            return known
         found = [record for record in self.state.containers() if name in (record.full_name, record.name, record.id)]
         if not found:
             raise NotFound(f"no such container: {name}", hint="pycore ps -a lists the ones there are")
@@ -345,6 +351,7 @@ class Engine:
         for record in self._records(app.name):
             if record.status == "removing":  # an earlier removal did not come to its end
                 life.remove(record)
+        finish(life, [record for record in self._records(app.name) if record.going or record.coming])
         with self._planning:
             plan = self.plan(app)
             fresh = [action for action in plan.actions if action.kind in (Kind.CREATE, Kind.RECREATE)]
@@ -377,12 +384,23 @@ class Engine:
             life.events.emit("down", app=name)
             return [record.full_name for record in records]
 
-    def run(self, app: App, *, stdio: Stdio | None = None, auto_remove: bool = False, hold: bool = False) -> Live:
+    def run(
+        self,
+        app: App,
+        *,
+        stdio: Stdio | None = None,
+        auto_remove: bool = False,
+        hold: bool = False,
+        window: tuple[int, int] = (0, 0),
+        prepared: Callable[[ContainerRecord], None] = lambda record: None,
+    ) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
         ``stdio`` are the program's own streams; without them its output is kept as a log. With ``hold`` it has its
-        namespaces, mounts and network, and waits for :meth:`start` before its program. What is returned can be
-        waited for also when the container has been removed by then. Raises Conflict where the name is taken.
+        namespaces, mounts and network, and waits for :meth:`start` before its program. ``window`` are rows and columns
+        of its terminal, where it has one; ``prepared`` is called before there is a process, for who wants to hear all
+        of its output. What is returned can be waited for also when the container has been removed by then. Raises
+        Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
@@ -393,7 +411,8 @@ class Engine:
                 assert action.new
                 record = life.prepare(action.new, action.description, auto_remove=auto_remove, log=stdio is None)
             try:
-                started = life.start(record, action.new, action.description, stdio, hold=hold)
+                prepared(record)
+                started = life.start(record, action.new, action.description, stdio, hold=hold, window=window)
             except BaseException as error:
                 with noted(error):
                     life.remove(record)
@@ -516,6 +535,55 @@ class Engine:
                 self.state.write_app(replace(app, name=new, source=renamed.source, generations=generations, stopped=()))
                 self.state.forget_app(record.app)
             return renamed
+
+    # -- what runs inside, and who is attached -------------------------------------------------------------
+
+    def running(self, name: str) -> Live:
+        """A container that runs. Raises NotFound, Conflict."""
+        life = self.open()
+        record = self.find(name)
+        live = life.live.get(record.id)
+        if live is None or live.exited.is_set() or live.starting:
+            raise Conflict(f"{record.full_name} is not running", hint=f"pycore start {record.full_name}")
+        return live
+
+    def attachment(self, record: ContainerRecord) -> Attachment:
+        """A container's output from now on; to be connected once it runs, and closed."""
+        return Attachment(self.open().pump, record.id)
+
+    def execute(
+        self,
+        name: str,
+        command: Sequence[str],
+        stdio: Stdio,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        terminal: bool = False,
+        window: tuple[int, int] = (0, 0),
+    ) -> Execution:
+        """Run a program in a container that runs, in all that the container's own is in, and as confined.
+
+        ``changes`` are values that differ for it, as the container's table has them (:func:`pycore.plan.altered`). With
+        ``terminal`` it has one of its own, in the place of ``stdio``. Raises NotFound, Conflict, UsageError, or
+        StartError.
+        """
+        life = self.open()
+        live = self.running(name)
+        container = altered(live.record, changes, self.plugins) if changes else life.container(live.record)
+        execution = life.executions.start(live, container, command, stdio, terminal=terminal, window=window)
+        life.events.emit("exec", live.record, command=list(command))
+        return execution
+
+    def signal(self, execution: Execution, number: int) -> None:
+        """Send a signal to a program of :meth:`execute`; one that has ended is fine."""
+        self.open().executions.kill(execution, number)
+
+    def abandon(self, execution: Execution) -> None:
+        """Nobody listens to a program any more: let it run on, what it writes to its terminal is thrown away."""
+        life = self.open()
+        if execution.terminal >= 0 and not execution.exited.is_set():
+            life.pump.add(execution.id, None, {STDOUT: os.dup(execution.terminal)})
+        execution.close()
 
     def events(self, query: EventQuery, ended: Callable[[], bool] | None = None) -> Iterator[Event]:
         """What happened; with ``ended`` also what comes, until it says so."""
