@@ -9,14 +9,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
-from pycore.launch.launcher import Launcher, Stdio
+from pycore.launch.launcher import Launcher, Starting, Stdio
 from pycore.launch.request import Request
-from pycore.live import Live
+from pycore.live import Live, exit_code
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process
 from pycore.steps import Phase, Step
@@ -33,7 +33,8 @@ class Execution:
     live: Live
     pid: int = 0
     pidfd: int = -1
-    kept: Mapping[str, int] = field(default_factory=dict[str, int])
+    terminal: int = -1
+    """The master of its terminal, where it has one; ours."""
     exited: threading.Event = field(default_factory=threading.Event)
     status: int | None = None
     """Negative for a signal; None where nobody can know, or while it runs."""
@@ -45,10 +46,15 @@ class Execution:
 
     def close(self) -> None:
         """Let go of it; it may run on."""
-        for fd in (self.pidfd, *self.kept.values()):
+        for fd in (self.pidfd, self.terminal):
             if fd >= 0:
                 os.close(fd)
-        self.pidfd, self.kept = -1, {}
+        self.pidfd = self.terminal = -1
+
+    def wait(self) -> int | None:
+        """Its exit status as a shell says it once it has ended, None where nobody can know."""
+        self.exited.wait()
+        return exit_code(self.status)
 
 
 class Executions:
@@ -71,25 +77,40 @@ class Executions:
         return execution is not None
 
     def start(
-        self, live: Live, container: Container, command: Sequence[str], stdio: Stdio, *, terminal: bool = False
+        self,
+        live: Live,
+        container: Container,
+        command: Sequence[str],
+        stdio: Stdio,
+        *,
+        terminal: bool = False,
+        window: tuple[int, int] = (0, 0),
     ) -> Execution:
         """Run a program in all of a container's namespaces, with its limits, filter and powers.
 
         ``container`` says with which user, environment and powers: the container's own, or one altered.
-        ``stdio`` stays the caller's, but for the kept ends. Raises Conflict where it does not run, StartError.
+        With ``terminal`` it has one of its own, with so many rows and columns, in the place of ``stdio``, which stays
+        the caller's. Raises Conflict where the container does not run, StartError.
         """
         if live.exited.is_set() or live.starting:
             raise Conflict(f"{container.full_name} is not running", hint=f"pycore start {container.full_name}")
         if live.record.paused:
             raise Conflict(f"{container.full_name} is paused", hint=f"pycore unpause {container.full_name}")
-        execution = Execution(f"{container.id}.{next(self._numbers)}", live, kept=stdio.kept)
-        request = self._request(execution.id, container, command, terminal)
+        execution = Execution(f"{container.id}.{next(self._numbers)}", live)
+        request = self._request(execution.id, container, command)
+        request = replace(request, terminal=terminal, window=window)
+        self._begin(execution, lambda: self._launcher().execute(request, live.pidfd, stdio), terminal)
+        return execution
+
+    def _begin(self, execution: Execution, launch: Callable[[], Starting], terminal: bool = False) -> None:
+        """Bring it to life; after a failure nothing of it is left."""
         self._running[execution.id] = execution
         try:
-            starting = self._launcher().execute(request, live.pidfd, stdio)
+            starting = launch()
             execution.pid, execution.pidfd = starting.pid, starting.pidfd
             try:
                 starting.mapped()
+                execution.terminal = starting.entered() if terminal else -1
                 starting.go()
             except BaseException as error:
                 cause = starting.abandon()
@@ -100,9 +121,8 @@ class Executions:
             self._running.pop(execution.id, None)
             execution.close()
             raise
-        return execution
 
-    def _request(self, identity: str, container: Container, command: Sequence[str], terminal: bool) -> Request:
+    def _request(self, identity: str, container: Container, command: Sequence[str]) -> Request:
         """Joining is the launcher's part; of the container's operations those count that hold for each process."""
         host = self._host()
         enter = self._plugins.describe(Phase.ENTER, container, host)
@@ -115,7 +135,6 @@ class Executions:
             argv=tuple(command),
             environment=process.environment,
             working_dir=process.working_dir,
-            terminal=terminal,
         )
 
     def kill(self, execution: Execution, number: int) -> None:

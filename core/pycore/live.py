@@ -48,9 +48,15 @@ class Live:
             raise TimeoutError(f"{self.record.full_name} still runs after {timeout} s")
         return exit_code(self.status)
 
+    def duplicate(self, name: str) -> int:
+        """A descriptor of one of the kept ends, the caller's to close; -1 where there is none, or none any more."""
+        with self.lock:
+            return os.dup(self.kept[name]) if name in self.kept else -1
+
     def close(self) -> None:
         """Let go of the process; an adopted one that had ended already was never held."""
-        for fd in (self.pidfd, *self.kept.values()):
+        kept, self.kept = self.kept, {}
+        for fd in (self.pidfd, *kept.values()):
             if fd >= 0:
                 os.close(fd)
 

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pycore.errors import Problem, SpecError
+from pycore.errors import Problem, SpecError, UsageError
 from pycore.hookspecs import Host
 from pycore.load import load_source, locate
 from pycore.ops import Operation
@@ -241,6 +241,27 @@ def container_of(record: ContainerRecord, plugins: Plugins) -> Container:
     """A container as it was made. Raises SpecError where a plugin that its spec needs is not installed any more."""
     app = load_source(record.source, directory=Path(record.directory), plugins=plugins, alone=True)
     return replace(app.containers[record.name], id=record.id, service=record.service or record.name)
+
+
+def altered(record: ContainerRecord, changes: Mapping[str, Any], plugins: Plugins) -> Container:
+    """A container as it was made, but for some values, as its table has them; tables are laid over each other.
+
+    ``{"environment": {"TZ": "UTC"}, "isolation": {"user": "1000"}}``. Raises UsageError for a value that cannot be.
+    """
+    containers = record.source["container"]
+    table = _laid_over(containers[record.name], changes)
+    source = {**record.source, "container": {**containers, record.name: table}}
+    try:
+        return container_of(replace(record, source=source), plugins)
+    except SpecError as error:
+        problem = error.problems[0]
+        where = ".".join(map(str, problem.path[2:]))
+        raise UsageError(f"{where}: {problem.message}", hint=problem.hint) from None
+
+
+def _laid_over(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    laid = {key: _laid_over(table.get(key, {}), new) for key, new in changes.items() if isinstance(new, Mapping)}
+    return {**table, **changes, **laid}
 
 
 def source_of(app: App, name: str) -> Mapping[str, Any]:

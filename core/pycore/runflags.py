@@ -11,7 +11,7 @@ import json
 import random
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -123,14 +123,47 @@ def spec(arguments: argparse.Namespace, plugins: Plugins, environment: Mapping[s
         chosen = getattr(arguments, area)
         if chosen:
             container.setdefault(area, {})["driver"] = chosen
-    for flag in flags(plugins):
+    _fill(container, flags(plugins), arguments, environment)
+    source: dict[str, Any] = {"name": name, "container": {name: container}}
+    source |= plugins.run_tables(source, name)
+    return to_toml(source)
+
+
+def _fill(
+    container: dict[str, Any], wanted: Iterable[Flag], arguments: argparse.Namespace, environment: Mapping[str, str]
+) -> None:
+    """Put the values of flags that were given into a container's table."""
+    for flag in wanted:
         value = getattr(arguments, flag.key, None)
         if value is not None:
             table = container.setdefault(flag.table, {}) if flag.table else container
             table[flag.field] = _pairs(value, environment, flag) if flag.form == "table" else value
-    source: dict[str, Any] = {"name": name, "container": {name: container}}
-    source |= plugins.run_tables(source, name)
-    return to_toml(source)
+
+
+def add_exec_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
+    """The fields that ``exec`` takes for one more program."""
+    for flag in _exec_flags(plugins):
+        _add_flag(parser, flag)
+    text = "all powers, and no system-call filter: as strong as root on this host"
+    parser.add_argument("--privileged", action="store_true", help=text)
+
+
+def changes(arguments: argparse.Namespace, plugins: Plugins, environment: Mapping[str, str]) -> dict[str, Any]:
+    """What differs for the program of an ``exec``, as a part of its container's table. Raises UsageError."""
+    table: dict[str, Any] = {}
+    if arguments.privileged:
+        for section in (owner.section for owner in plugins.owners if owner.section.table.startswith("container.*")):
+            for name in section.model_fields:
+                value = section.privileged_of(name)
+                if value is not None:
+                    area = section.table.partition("container.*")[2].lstrip(".")
+                    (table.setdefault(area, {}) if area else table)[name] = value
+    _fill(table, _exec_flags(plugins), arguments, environment)
+    return table
+
+
+def _exec_flags(plugins: Plugins) -> list[Flag]:
+    return [flag for flag in flags(plugins) if flag.section.is_for_execute(flag.field)]
 
 
 def _made_up() -> str:

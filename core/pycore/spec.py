@@ -43,18 +43,26 @@ def setting(
     change: Change = Change.RECREATE,
     example: Any = None,
     flags: tuple[str, ...] = (),
+    execute: bool = False,
+    privileged: Any = None,
 ) -> Any:
     """Declare a field of a Section.
 
     ``doc`` is one or two sentences for the reference page. ``flags`` are what ``pycore run`` calls it
     (``("-p", "--publish")``): given several times for an array, as KEY=VALUE for a table, without a value
-    for a bool.
+    for a bool. ``execute`` says that ``pycore exec`` takes these flags too, for one more program in a container that
+    runs; ``privileged`` is the value that the field has for such a program with ``--privileged``.
     """
     return pydantic.Field(
         default,
         description=doc,
         examples=None if example is None else [example],
-        json_schema_extra={"x-pycore-change": change.name.lower(), "x-pycore-flags": list(flags)},
+        json_schema_extra={
+            "x-pycore-change": change.name.lower(),
+            "x-pycore-flags": list(flags),
+            "x-pycore-execute": execute,
+            "x-pycore-privileged": privileged,
+        },
         validate_default=False,
     )
 
@@ -80,6 +88,16 @@ class Section(pydantic.BaseModel):
     def flags_of(cls, name: str) -> tuple[str, ...]:
         """What ``pycore run`` calls a field; empty where it cannot be given there."""
         return tuple(cls._extra(name).get("x-pycore-flags", ()))
+
+    @classmethod
+    def is_for_execute(cls, name: str) -> bool:
+        """Whether ``pycore exec`` takes a field's flags too."""
+        return bool(cls._extra(name).get("x-pycore-execute"))
+
+    @classmethod
+    def privileged_of(cls, name: str) -> Any:
+        """The value of a field for ``pycore exec --privileged``; None where that leaves it alone."""
+        return cls._extra(name).get("x-pycore-privileged")
 
     @classmethod
     def _extra(cls, name: str) -> Mapping[str, Any]:
@@ -248,12 +266,14 @@ class Process(Section):
         change=Change.RESTART,
         example={"TZ": "UTC"},
         flags=("-e", "--env"),
+        execute=True,
     )
     working_dir: InsidePath = setting(
         "/",
         doc="The directory in which the program starts; made if it is missing.",
         change=Change.RESTART,
         flags=("-w", "--workdir"),
+        execute=True,
     )
     depends_on: dict[Name, Literal["started", "healthy", "completed"]] = setting(
         {},

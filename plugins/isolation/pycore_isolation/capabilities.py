@@ -54,6 +54,7 @@ class Privileges(Section):
         change=Change.RESTART,
         example=["NET_ADMIN"],
         flags=("--cap-add",),
+        privileged=[ALL],
     )
     cap_drop: Many[Capability] = setting(
         (),
@@ -61,12 +62,14 @@ class Privileges(Section):
         change=Change.RESTART,
         example=["ALL"],
         flags=("--cap-drop",),
+        privileged=[],
     )
     no_new_privileges: bool = setting(
         True,
         doc="Whether set-user-id programs and file capabilities give nothing (PR_SET_NO_NEW_PRIVS).",
         change=Change.RESTART,
         flags=("--no-new-privileges",),
+        privileged=False,
     )
 
     def granted(self) -> int:

@@ -35,6 +35,7 @@ class Seccomp(Section):
         'that a capability in `cap_add` is about; "unconfined" leaves out none.',
         change=Change.RESTART,
         flags=("--seccomp",),
+        privileged="unconfined",
     )
 
 

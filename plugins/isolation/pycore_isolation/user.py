@@ -40,6 +40,7 @@ class User(Section):
         change=Change.RESTART,
         example="1000:1000",
         flags=("-u", "--user"),
+        execute=True,
     )
     group_add: Many[GroupName] = setting(
         (),
