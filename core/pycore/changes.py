@@ -13,6 +13,7 @@ from pycore.lifecycle import Lifecycle
 from pycore.ops import Context, Operation, Record, to_records
 from pycore.plan import Action, difference, source_of
 from pycore.state import ContainerRecord
+from pycore.steps import Phase
 
 
 def change(life: Lifecycle, actions: Sequence[Action]) -> Callable[[], None]:
@@ -78,7 +79,7 @@ def _swap(life: Lifecycle, action: Action) -> _Swap:
 
 def _exchange(life: Lifecycle, swaps: Sequence[_Swap]) -> None:
     for swap in swaps:
-        _write(life, swap.record, swap.wanted, (*to_records(swap.gone), *to_records(swap.came)))
+        _write(life, swap.record, swap.wanted, to_records(swap.gone), to_records(swap.came))
         failures = life.executor.undo(swap.gone, swap.ctx)
         if failures:
             raise PycoreError(f"{swap.record.full_name}: {'; '.join(failures)}")
@@ -92,12 +93,49 @@ def _exchange(life: Lifecycle, swaps: Sequence[_Swap]) -> None:
             life.watch_health(live)
 
 
-def _write(life: Lifecycle, record: ContainerRecord, journal: _Journal, more: tuple[Record, ...] = ()) -> None:
+def finish(life: Lifecycle, records: Sequence[ContainerRecord]) -> None:
+    """Bring changes to their end that were interrupted: take all back that was to go, do all that was to come.
+
+    Raises PycoreError for the first that cannot be; it can be tried again.
+    """
+    for record in records:
+        failures = life.executor.undo(record.operations("going"), _context(life, record))
+        if failures:
+            raise PycoreError(f"{record.full_name}: {'; '.join(failures)}")
+    for record in records:
+        running = bool(_context(life, record).pid)
+        coming = [each for each in record.operations("coming") if running or each.step.phase is Phase.PREPARE]
+        life.executor.run(coming, _context(life, record))
+        _write(life, record, _Journal(record.source, _settled(record), record.attached))
+
+
+def _context(life: Lifecycle, record: ContainerRecord) -> Context:
+    pid = record.pid if life.runs(record) else 0
+    return Context(life.kernel, record.full_name, pid=pid, root_id=root_id(record.operations("attached")))
+
+
+def _settled(record: ContainerRecord) -> tuple[Record, ...]:
+    """The prepare phase's part of the journal, without what goes and what was there for the time of the change."""
+    kept = zip(record.prepared, record.operations("prepared"), strict=True)
+    return tuple(entry for entry, each in kept if each.step.phase is Phase.PREPARE and entry not in record.going)
+
+
+def _write(
+    life: Lifecycle,
+    record: ContainerRecord,
+    journal: _Journal,
+    going: tuple[Record, ...] = (),
+    coming: tuple[Record, ...] = (),
+) -> None:
     """Write a record with another journal, where its process may end at this moment."""
+    more = (*going, *coming)
     prepared = (*(entry for entry in more if entry not in journal.prepared), *journal.prepared)
     live = life.live.get(record.id)
     with live.lock if live else contextlib.nullcontext():
-        current = replace(life.current(record), source=journal.source, prepared=prepared, attached=journal.attached)
+        current = replace(
+            life.current(record), source=journal.source, prepared=prepared, attached=journal.attached,
+            going=going, coming=coming,
+        )  # fmt: skip
         if live and not live.exited.is_set():
             live.record, live.container = current, None
         life.state.write(current)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pycore.changes import finish
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 from pycore.launch.idmap import root_id
@@ -126,6 +127,9 @@ def _of_container(engine: Engine, record: ContainerRecord) -> Iterator[Finding]:
         if record.status == "removing":
             remove = partial(_remove, engine, record)
             yield Finding("left over", f"{record.full_name}: its removal did not come to its end", repair=remove)
+        elif record.going or record.coming:
+            words = f"{record.full_name}: a change of it did not come to its end"
+            yield Finding("left over", words, repair=partial(_finish, engine, record))
         elif record.pid or record.status == "running":
             yield from _not_in_force(engine, record, ("prepared", "attached", "paused"))
         elif record.status != "creating":
@@ -158,6 +162,10 @@ def _in_force(operation: Operation, ctx: Context) -> bool | None:
 
 def _remove(engine: Engine, record: ContainerRecord) -> None:
     engine.open().remove(record)
+
+
+def _finish(engine: Engine, record: ContainerRecord) -> None:
+    finish(engine.open(), [record])
 
 
 def _detach(engine: Engine, record: ContainerRecord) -> None:

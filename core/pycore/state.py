@@ -80,6 +80,10 @@ class ContainerRecord:
     """Operations of the prepare phase: undone on removal."""
     attached: tuple[Record, ...] = ()
     """Operations of the attach phase: undone when the process has ended."""
+    going: tuple[Record, ...] = ()
+    """While a change of a container is carried out: the operations that it takes back, and"""
+    coming: tuple[Record, ...] = ()
+    """those that it does. They are in the journal as well, whichever of them is in force."""
     version: int = VERSION
 
     @property
@@ -87,7 +91,7 @@ class ContainerRecord:
         """``APP/NAME``."""
         return f"{self.app}/{self.name}"
 
-    def operations(self, which: Literal["prepared", "attached", "paused"]) -> list[Operation]:
+    def operations(self, which: Literal["prepared", "attached", "paused", "going", "coming"]) -> list[Operation]:
         """The journal's operations as values. Raises PycoreError where their plugin is not installed any more."""
         records: tuple[Record, ...] = getattr(self, which)
         try:
@@ -312,8 +316,8 @@ class Damaged(PycoreError):
 
 
 def _container(fields: dict[str, Any]) -> ContainerRecord:
-    for key in ("prepared", "attached", "paused"):
-        fields[key] = tuple(fields[key])
+    for key in ("prepared", "attached", "paused", "going", "coming"):
+        fields[key] = tuple(fields.get(key, ()))
     return ContainerRecord(**fields)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
+from pycore.changes import finish
+from pycore.errors import PycoreError
 from pycore.launch.launcher import Adopted
 from pycore.lifecycle import KILL_WAIT, Lifecycle
 from pycore.live import Live
+from pycore.plan import identity
 from pycore.state import ContainerRecord
 
 
@@ -17,11 +23,39 @@ def take_over(life: Lifecycle) -> None:
     records = life.state.containers()
     known = [(record.id, record.pid, record.pid_started) for record in records if record.pid]
     adopted = {each.id: each for each in life.launcher.adopt(() if life.state.rebooted else known)}
+    superseded = _superseded(life, records)
     for record in records:
         if life.state.rebooted:
             _after_boot(life, record)
+        elif record.id in superseded:
+            _clean_up(life, record, adopted.get(record.id))
         else:
             _take_over(life, record, adopted.get(record.id))
+    _finish_changes(life)
+
+
+def _superseded(life: Lifecycle, records: Sequence[ContainerRecord]) -> set[str]:
+    """Of two containers with one name, which an apply was replacing when it died, the one that is not to stay: that
+    which the app was not last applied with.
+    """
+    named: defaultdict[str, list[ContainerRecord]] = defaultdict(list)
+    for record in records:
+        named[record.full_name].append(record)
+    found: set[str] = set()
+    for alike in (each for each in named.values() if len(each) > 1):
+        app = life.state.app(alike[0].app)
+        generation = app.generations.get(alike[0].name, 0) if app else 0
+        current = identity(life.host().instance, alike[0].full_name, generation)
+        ids = [record.id for record in sorted(alike, key=lambda record: record.created)]
+        found |= {each for each in ids if each != (current if current in ids else ids[0])}
+    return found
+
+
+def _finish_changes(life: Lifecycle) -> None:
+    """Live changes that were interrupted come to their end; where one cannot, the next apply tries again."""
+    records = [record for record in life.state.containers() if record.going or record.coming]
+    with contextlib.suppress(PycoreError):
+        finish(life, records)
 
 
 def _take_over(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None) -> None:
@@ -54,6 +88,9 @@ def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
     elif adopted.starting:  # nobody knows how far it was brought
         live.failed = True
         life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
+    elif adopted.pidfd >= 0 and not record.pid and _is_ours_still(life, adopted.pid):
+        live.failed = True  # it waited for a word of whoever started it, and ends without
+        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
     elif adopted.pidfd >= 0:
         live.record = life.state.write(replace(live.record, status="running"))
         life.watch_health(live)
@@ -61,6 +98,14 @@ def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
     if adopted.pidfd < 0:
         life.over(live, adopted.status, adopted.ended)
     return live
+
+
+def _is_ours_still(life: Lifecycle, pid: int) -> bool:
+    """Whether a process has not become the program yet: it has the spawner's name until then."""
+    try:
+        return life.kernel.read(f"/proc/{pid}/comm").strip() == "pycore-spawner"
+    except OSError:
+        return True
 
 
 def _clean_up(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None) -> None:

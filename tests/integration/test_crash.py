@@ -179,7 +179,7 @@ def test_killed_at_every_moment(place: Place, case: Case) -> None:
     status, moments = in_child(partial(commit, place, case, 0))
     assert status == 0
     examine(place, case, clean, "nobody was killed")
-    assert len(moments) > 4
+    assert len(moments) > 2
     for number, moment in enumerate(moments, 1):
         status, _ = in_child(partial(commit, place, case, number))
         assert status == -signal.SIGKILL, f"{moment}: {status}"

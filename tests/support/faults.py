@@ -215,8 +215,13 @@ def down(world: World) -> object:
     return world.engine.down("shop")
 
 
-def words_of(error: BaseException | None) -> str:
+def words_of(error: BaseException) -> str:
     """All that is said, of this error and of those that it came of."""
-    if error is None:
-        return ""
-    return "\n".join((str(error), *getattr(error, "__notes__", ()), words_of(error.__cause__ or error.__context__)))
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__cause__, each.__context__]
+    return "\n".join(words for each in seen for words in (str(each), *getattr(each, "__notes__", ())))
