@@ -67,7 +67,9 @@ class JournalSink:
         with contextlib.suppress(OSError):
             self.resume()
             if self._waiting:
-                select.select([], [self._journal], [], _LAST)
+                room = select.poll()  # not select(2), which knows no descriptor above 1023
+                room.register(self._journal, select.POLLOUT)
+                room.poll(_LAST * 1000)
                 self.resume()
         self._journal.close()
 
