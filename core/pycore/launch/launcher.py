@@ -352,8 +352,12 @@ class SpawnerLauncher:
     ) -> Launched:
         """Ask a spawner; where it has died, the next one."""
         for _ in range(2):
-            with contextlib.suppress(_Lost):
-                return self._ask(self._spawner(), message, request, stdio, target, hold)
+            link = self._spawner()
+            try:
+                return self._ask(link, message, request, stdio, target, hold)
+            except _Lost:
+                with self._lock:
+                    link.fits = False  # whether or not its end has been heard of yet
         raise SupervisorError(f"{request.name}: the spawner is gone, and the one started after it too")
 
     def _ask(
