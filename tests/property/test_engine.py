@@ -26,6 +26,7 @@ from pycore.steps import Phase
 from pycore.testing.fake import FakeKernel
 from pycore.testing.launcher import FakeSpawner
 from pycore.testing.strategies import DIRECTORY, Source, specs
+from pycore_supervision.init import program
 
 pytestmark = pytest.mark.needs("libseccomp")
 
@@ -33,8 +34,9 @@ PLUGINS = load_plugins()
 
 
 def runnable(source: Source) -> Source:
-    """With a program in each container, which a spec need not name but a start needs."""
+    """With a program in each container, which a spec need not name but a start needs; each table one container."""
     for container in source["container"].values():
+        container.pop("replicas", None)
         container.setdefault("command", ["sleep", "inf"])
     return source
 
@@ -47,11 +49,15 @@ SPECS = specs(
         "container.*.isolation.user": st.sampled_from(["0", "1000", "7:8"]),
         "container.*.isolation.group_add": st.just(["44"]),
         "container.*.stop_grace_period": st.sampled_from(["1s", "10s"]),
+        "container.*.depends_on": st.dictionaries(st.sampled_from(["a", "web"]), st.just("started"), max_size=2),
+        "container.*.goal": st.just("running"),
+        "container.*.restart": st.just("no"),
+        "container.*.health.on_unhealthy": st.just("none"),
     },
 ).map(runnable)
-"""What is in an image, who its users are, and whether a program ends when it is told, is not this test's subject."""
+"""What is in an image, who its users are, and whether a program ends, is well, or comes back: all not this test's subject."""
 
-HOST_FILES = {"/somewhere/": "", "/somewhere/site/": "", "/var/lib/data/": ""}
+HOST_FILES = {"/somewhere/": "", "/somewhere/site/": "", "/var/lib/data/": "", program(): ""}
 
 KEPT = ("/proc/sys/net/ipv4/ip_forward", "/sys/fs/cgroup/cgroup.subtree_control")
 """Switches of the host that stay on: nobody can tell who relies on them by then."""

@@ -67,7 +67,9 @@ def _root(inside: Inside) -> int:
     try:
         # Alive after the directory was opened: so the number was this process's all along, and no later one's.
         signal.pidfd_send_signal(inside.pidfd, 0)
-    except ProcessLookupError:
+    except OSError as error:
         os.close(root)
-        raise ProbeFailed("the container has ended") from None
+        if isinstance(error, ProcessLookupError):
+            raise ProbeFailed("the container has ended") from None
+        raise
     return root

@@ -6,8 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pycore.testing.fake import FakeKernel
 from pycore_supervision.health import Health
 from pycore_supervision.init import FirstProcess
 from pycore_supervision.restart import Backoff, Restart
+from support.here import Here
 
 SECTIONS: tuple[type[Section], ...] = (Restart, Backoff, Health, FirstProcess)
 
@@ -48,24 +48,6 @@ def kernel() -> FakeKernel:
 @pytest.fixture
 def host(kernel: FakeKernel) -> Host:
     return Host(kernel, Path("/run/pycore"), Path("/var/lib/pycore"))
-
-
-@dataclass
-class Here:
-    """This very process in the place of a container: its network and its root are the host's."""
-
-    pid: int = field(default_factory=os.getpid)
-    pidfd: int = field(default_factory=lambda: os.pidfd_open(os.getpid()))
-
-    def execute(self, command: Sequence[str], timeout: float) -> tuple[int | None, bytes]:
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=timeout, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            return None, error.stdout or b""
-        return done.returncode, done.stdout
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 from pycore.errors import ProbeFailed
 from pycore.hookspecs import Inside, Probe
+from pycore.linux import libc
 from pycore_supervision.notation import Address, parse_url
 from pycore_supervision.probes import HEARD, SHOWN, CommandProbe, Deadline, FileProbe, HttpProbe, TcpProbe, UnixProbe
+from support.here import Here
 
 TIMEOUT = 20.0
 SHORT = 0.2
@@ -255,6 +259,59 @@ def test_magic_links_lead_nowhere(here: Inside) -> None:
 def test_link_that_leads_to_itself(here: Inside, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert "symbolic links" in failure(FileProbe(str(tmp_path / "loop")), here)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Here]:
+    """A process whose root is a directory, as a container's is."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "ready").touch()
+    code = f"import os; os.chroot({str(root)!r}); print(flush=True); os.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        there = Here(process.pid, os.pidfd_open(process.pid))
+        yield there
+        process.communicate(b"\n")
+    os.close(there.pidfd)
+
+
+@pytest.mark.parametrize("link", ["/host/secret", "../../../../../../../../../host/secret", "/proc/1/root/host/secret"])
+def test_links_never_lead_out(elsewhere: Here, tmp_path: Path, link: str) -> None:
+    """What a container plants, such as a link to a socket of the host, is looked up in the container."""
+    secret = str(tmp_path / "secret")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(secret)
+        server.listen()
+        (tmp_path / "root" / "x.sock").symlink_to(link.replace("/host/secret", secret))
+        assert failure(UnixProbe("/x.sock"), elsewhere) == "/x.sock: No such file or directory"
+        assert failure(FileProbe("/x.sock"), elsewhere) == "/x.sock: No such file or directory"
+        assert FileProbe("/ready").ask(elsewhere, TIMEOUT)
+
+
+def test_links_lead_to_what_is_inside(elsewhere: Here, tmp_path: Path) -> None:
+    (tmp_path / "root" / "link").symlink_to("/../../ready")
+    assert FileProbe("/link").ask(elsewhere, TIMEOUT)
+
+
+def test_name_that_is_exchanged_all_the_time(elsewhere: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """openat2(2) gives up on a path that changes while it is resolved; a container must not make us try for good."""
+
+    def busy(*_: object) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(libc, "openat2", busy)
+    assert failure(FileProbe("/ready"), elsewhere) == "/ready: is being renamed all the time"
+
+
+def test_descriptor_that_is_no_pidfd(tmp_path: Path) -> None:
+    """Nothing is left open by a mistake of the caller's."""
+    before = os.listdir("/proc/self/fd")
+    with open(os.devnull, encoding="utf-8") as null:
+        for probe in (FileProbe("/"), TcpProbe(Address("127.0.0.1", 1))):
+            assert failure(probe, Here(os.getpid(), null.fileno()))
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_command(here: Inside) -> None:
