@@ -55,7 +55,7 @@ SPECS = specs(
         "container.*.health.on_unhealthy": st.just("none"),
     },
 ).map(runnable)
-"""What is in an image, who its users are, and whether a program ends, is well, or comes back: all not this test's subject."""
+"""What is in an image, who its users are, whether a program ends, is well, or comes back: not this test's subject."""
 
 HOST_FILES = {"/somewhere/": "", "/somewhere/site/": "", "/var/lib/data/": "", program(): ""}
 
