@@ -36,6 +36,11 @@ GO_ON = "go on"
 TRIES = 5
 """Supervisors that may end one after the other before they even begin."""
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
+OF_TERMINAL = (18, 20, 28)  # CONT TSTP WINCH
+SHARING = ("run", "exec", "attach", "start")
+"""Verbs that may share our terminal with a container; others do not pay for it."""
+STARTING = ("run", "exec", "create")
+"""Verbs whose last words are a program's; where pycore itself fails they end with 125."""
 
 
 class Option:
@@ -80,14 +85,17 @@ def main() -> None:
     if os.geteuid() != 0:
         fail(
             f"`pycore {verb}` needs root: namespaces, mounts and networks are made for the container",
-            125 if verb == "run" else 1,
+            125 if verb in STARTING else 1,
             f"sudo pycore {verb} ...",
         )
-    status = ask(option)
+    try:
+        status = ask(option, Settings(verb))
+    except KeyboardInterrupt:  # before there was a supervisor to be told of it
+        os._exit(130)
     if status is None:
         fail(
             "the supervisor ended before it answered",
-            125 if verb == "run" else 1,
+            125 if verb in STARTING else 1,
             "pycore ps -a says how far it came",
         )
     # Nothing is left to be written or freed: skip what the interpreter does at its end.
@@ -101,16 +109,16 @@ def _is_local(verb: str, words: list[str]) -> bool:
 
 def _asks_for_help(verb: str, words: list[str]) -> bool:
     """Whether ``-h`` or ``--help`` is meant for us and not for the program of a ``run``."""
-    return verb != "run" and any(word in ("-h", "--help") for word in words)
+    return verb not in STARTING and any(word in ("-h", "--help") for word in words)
 
 
-def ask(option: Option) -> int | None:
+def ask(option: Option, settings: Settings) -> int | None:
     """Have the supervisor do it; the exit status, or None when it hung up in the middle of it.
 
     A supervisor may end at any moment, be it that another version takes its place: what it has not begun is asked
     again of the next one, and what can be gone on with is.
     """
-    line, version, words, tries = Line(), VERSION, option.words, 0
+    line, version, words, tries = Line(settings), VERSION, option.words, 0
     while tries < TRIES:
         tries += 1
         connection = connect(option)
@@ -119,6 +127,7 @@ def ask(option: Option) -> int | None:
         while begun:
             head = _read(connection, 4, line)
             if head is None:
+                settings.restore()
                 begun = line.sent
                 break
             answer = int.from_bytes(head, "big")
@@ -170,13 +179,41 @@ def _read(connection: Socket, size: int, line: Line) -> bytes | None:
     return data
 
 
+class Settings:
+    """Our terminal as it was before a supervisor shared it with a container.
+
+    The supervisor puts that back itself, unless it is killed.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self.known: list[object] | None = None
+        """None where nobody can share a terminal."""
+        if verb in SHARING and os.isatty(0):
+            import termios
+
+            self.known = termios.tcgetattr(0)
+
+    def restore(self) -> None:
+        """Put it back, where it is not so."""
+        if self.known is None:
+            return
+        import termios
+
+        try:
+            if termios.tcgetattr(0) != self.known:
+                termios.tcsetattr(0, termios.TCSANOW, self.known)  # type: ignore[arg-type]  # as it was got
+        except termios.error:
+            pass  # it has hung up
+
+
 class Line:
     """The way to the supervisor of the moment: the request goes there first, then a byte for every signal that we get.
 
     What a signal means is decided where the container is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self.sent = False
         """Whether the request was read: it must not be asked a second time."""
         self._connection: Socket | None = None
@@ -201,7 +238,7 @@ class Line:
             return False
         self._waiting = b""
         if self._connection is None:
-            for number in FORWARDED:
+            for number in FORWARDED if self._settings.known is None else FORWARDED + OF_TERMINAL:
                 _signal.signal(number, self._forward)  # pyright: ignore[reportUnknownMemberType]
         self._connection = connection
         return True
@@ -213,6 +250,9 @@ class Line:
             self._connection.send(bytes((number,)))
         except OSError:
             self._waiting += bytes((number,))
+        if number == 20:  # the shell's turn, with its terminal as it knows it
+            self._settings.restore()
+            os.kill(os.getpid(), 19)
 
 
 def _open_or_null(fd: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pycore.errors import Problem, SpecError, UsageError
 from pycore.hookspecs import Host
@@ -260,7 +260,8 @@ def altered(record: ContainerRecord, changes: Mapping[str, Any], plugins: Plugin
 
 
 def _laid_over(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    laid = {key: _laid_over(table.get(key, {}), new) for key, new in changes.items() if isinstance(new, Mapping)}
+    inner = {key: cast("Mapping[str, Any]", new) for key, new in changes.items() if isinstance(new, Mapping)}
+    laid = {key: _laid_over(table.get(key, {}), new) for key, new in inner.items()}
     return {**table, **changes, **laid}
 
 

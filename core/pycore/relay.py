@@ -53,7 +53,9 @@ class MasterSource:
         return (self._master, self._pidfd)
 
     def take(self) -> tuple[Sequence[tuple[int, bytes]], int]:
-        ended = bool(select.select([self._pidfd], (), (), 0)[0])  # what it has written is there by then
+        end = select.poll()  # not select(2), which knows no descriptor above 1023
+        end.register(self._pidfd, select.POLLIN)
+        ended = bool(end.poll(0))  # what it has written is there by then
         try:
             data = os.read(self._master, CHUNK)
         except BlockingIOError:
@@ -74,7 +76,7 @@ class Ending(Enum):
     """Why a relay has come to its end."""
 
     ENDED = "the output is over, and the client has all of it"
-    DETACHED = "the client has pressed the keys for it, or was asked to end"
+    DETACHED = "the client has pressed the keys for it, or was asked to end by a signal"
     HUNG_UP = "the client is gone"
 
 
@@ -105,6 +107,8 @@ class Relay:
     keys: bytes = b""
     on_signal: Callable[[int], bool] = lambda number: True
     """Told of the client's signals; False ends the relay."""
+    status: int = 0
+    """What a command ends with that was detached: 128 + n for signal n."""
     _typed: bytearray = field(default_factory=bytearray)
     _stopped: bool = False
 
@@ -161,8 +165,11 @@ class Relay:
             numbers = b""
         if not numbers:
             return Ending.HUNG_UP
-        stays = [self._signal(number) for number in numbers]
-        return None if all(stays) else Ending.DETACHED
+        for number in numbers:
+            if not self._signal(number):
+                self.status = 128 + number
+                return Ending.DETACHED
+        return None
 
     def _signal(self, number: int) -> bool:
         if number == signal.SIGTSTP:

@@ -14,8 +14,8 @@ from typing import Any
 from pycore.applying import stop_order
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
-from pycore.cli.run import wait_attached, wait_for
 from pycore.cli.session import Session, report
+from pycore.cli.waiting import wait_attached, wait_for
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
 from pycore.logs import STDERR, Query

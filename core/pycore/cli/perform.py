@@ -10,15 +10,15 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pycore.cli import containers, events, files, host, logs, looking, run, stats, systemd
+from pycore.cli import attach, containers, events, execute, files, host, logs, looking, run, stats, systemd
 from pycore.cli.parser import Ended, Family, make_parser
 from pycore.cli.session import Interrupted, Session, report
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 
 FAMILIES: tuple[Family, ...] = (
-    files.verbs, run.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs, containers.verbs, host.verbs,
-    systemd.verbs,
+    files.verbs, run.verbs, execute.verbs, attach.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs,
+    containers.verbs, host.verbs, systemd.verbs,
 )  # fmt: skip
 """In the order in which ``pycore --help`` lists their verbs."""
 
@@ -29,7 +29,7 @@ def perform(session: Session, words: Sequence[str]) -> int:
     try:
         arguments = _parser(session.engine).parse_args(list(words))
         session.json = arguments.json
-        failure_status = 125 if arguments.verb == "run" else None
+        failure_status = 125 if arguments.verb in ("run", "exec") else None
         status: int = arguments.act(session, arguments)
         return status
     except Ended as ended:
