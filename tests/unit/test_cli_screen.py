@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import pytest
 from pycore.cli.names import Filter
+from pycore.cli.plans import STYLES
 from pycore.cli.progress import progress_of
 from pycore.cli.rows import COLUMNS, Row, cells, row_of, state_of
 from pycore.cli.screen import Cell, Column, Painting
@@ -246,3 +247,12 @@ def test_who_hangs_up_is_not_waited_for() -> None:
         own = Session(cast(Engine, NoPlugins()), Path("/"), {}, (0, 1, 2), ours)
         theirs.close()
         assert own.rest(1000)
+
+
+def test_a_plan_in_a_terminal_has_the_colours_of_its_signs(terminal: tuple[int, int]) -> None:
+    outside, inside = terminal
+    text = "+ create t/a\n- remove t/b\n    because \x1b[2J\n"
+    session(inside, TERM="xterm").lines({}, lambda: text, STYLES)
+    assert shown(outside) == "\x1b[32m+ create t/a\x1b[0m\n\x1b[31m- remove t/b\x1b[0m\n    because \\x1b[2J\n"
+    session(inside, TERM="dumb").lines({}, lambda: text, STYLES)
+    assert shown(outside) == text.replace("\x1b", "\\x1b")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from pycore.cli import Session, perform, systemd
 from pycore.cli.systemd import program, quoted, unit
+from pycore.engine import Engine
 
 
 def service(text: str) -> dict[str, str]:
@@ -54,3 +57,16 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert analyze
     run = subprocess.run([analyze, "verify", "--man=no", str(file)], capture_output=True, text=True, check=False)
     assert [line for line in run.stderr.splitlines() if "pycore" in line] == []
+
+
+def test_it_is_installed_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "UNITS", tmp_path)
+    engine = Engine(tmp_path / "run", tmp_path / "data")
+    out, into = os.pipe()
+    session = Session(engine, tmp_path, {}, (into, into, into))
+    assert perform(session, ["systemd", "--install"]) == 0
+    assert service((tmp_path / "pycore.service").read_text())["Type"] == "notify"
+    assert "systemctl daemon-reload && systemctl enable --now pycore" in os.read(out, 4096).decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["pycore.service"]
+    for fd in (out, into):
+        os.close(fd)

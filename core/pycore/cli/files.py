@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 from pycore.applying import Cancel
 from pycore.cli.parser import Verb
-from pycore.cli.plans import plan_json, plan_text, timings_text, unchanged_text
+from pycore.cli.plans import STYLES, plan_json, plan_text, timings_text, unchanged_text
 from pycore.cli.progress import progress_of
 from pycore.cli.session import ENDING, Session
 from pycore.cli.text import count
@@ -38,7 +38,7 @@ def _check(session: Session, arguments: argparse.Namespace) -> int:
 
 def _plan(session: Session, arguments: argparse.Namespace) -> int:
     plan = session.engine.plan(session.engine.load(session.path(arguments.file), session.environment))
-    session.show(plan_json(plan), lambda: plan_text(plan, arguments.verbose))
+    session.lines(plan_json(plan), lambda: plan_text(plan, arguments.verbose), STYLES)
     return 0
 
 

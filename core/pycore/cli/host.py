@@ -7,8 +7,11 @@ import json
 
 from pycore import doctor
 from pycore.cli.parser import Verb
+from pycore.cli.screen import Cell, Column
 from pycore.cli.session import Session
 from pycore.engine import Engine
+
+_PLUGINS = (Column("PLUGIN"), Column("WHAT", shrinks=True), Column("DISTRIBUTION"))
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
@@ -24,12 +27,10 @@ def _plugins(session: Session, arguments: argparse.Namespace) -> int:
     plugins = session.engine.plugins
     rows = plugins.listing()
 
-    def text() -> str:
-        lines = [f"{row['plugin']:24} {row['what']:28} {row['distribution']}" for row in rows]
-        lines += [f"{name:24} cannot be loaded: {why}" for name, why in sorted(plugins.broken.items())]
-        return "".join(f"{line.rstrip()}\n" for line in lines)
-
-    session.show({"plugins": rows, "broken": plugins.broken}, text)
+    shown = [[Cell(row["plugin"], "bold"), Cell(row["what"]), Cell(row["distribution"], "dim")] for row in rows]
+    for name, why in sorted(plugins.broken.items()):
+        shown.append([Cell(name, "red"), Cell(f"cannot be loaded: {why}", "red"), Cell("")])
+    session.table({"plugins": rows, "broken": plugins.broken}, _PLUGINS, lambda: shown)
     return 0
 
 

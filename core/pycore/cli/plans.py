@@ -56,6 +56,9 @@ _SIGNS = {
     Kind.REMOVE: "-",
 }
 
+STYLES = {"+": "green", "~": "yellow", "±": "yellow", "-": "red"}
+"""What a terminal shows the signs in."""
+
 
 def _operations_text(action: Action) -> Iterator[str]:
     for operation in action.undo:

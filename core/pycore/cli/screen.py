@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pycore.cli.text import one_line
+from pycore.cli.text import harmless, one_line
 
 if TYPE_CHECKING:
     from pycore.cli.session import Session
@@ -66,6 +66,13 @@ def rendered(session: Session, head: Sequence[Column], rows: Sequence[Sequence[C
             room -= size + 2
 
     return "".join("  ".join(words(line)).rstrip(" ") + "\n" for line in lines)
+
+
+def coloured(session: Session, text: str, styles: Mapping[str, str]) -> str:
+    """Lines for the client's terminal, each in the style that goes with its first character; all of it is harmless."""
+    colour = _colours(session.environment)
+    lines = (harmless(line) for line in text.splitlines())
+    return "".join(colour(line, styles.get(line[:1], "")) + "\n" for line in lines)
 
 
 def _colours(environment: Mapping[str, str]) -> Callable[[str, str], str]:

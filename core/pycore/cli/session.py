@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pycore.cli.screen import Cell, Column, is_terminal, show_table, terminal_size
+from pycore.cli.screen import Cell, Column, coloured, is_terminal, show_table, terminal_size
 from pycore.cli.text import columns, harmless
 from pycore.client import RESUME
 from pycore.engine import Engine
@@ -67,6 +67,13 @@ class Session:
             self.print_json(value)
         else:
             self.out(text())
+
+    def lines(self, value: Any, text: Callable[[], str], styles: Mapping[str, str]) -> None:
+        """Print a value as JSON where ``--json`` was said, else text, in a terminal with a style by first character."""
+        if self.json or not self.terminal:
+            self.show(value, text)
+        else:
+            self.write(1, coloured(self, text(), styles).encode("utf-8", "replace"))
 
     def print_json(self, value: Any, indent: int | None = 2) -> None:
         """Print a value as JSON, in ASCII; without an indent on one line."""
