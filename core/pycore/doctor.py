@@ -103,6 +103,9 @@ def repair(engine: Engine) -> list[Repair]:
             for finding in amiss(engine, life):
                 if finding not in done or done[finding].failure:
                     done[finding] = _mend(finding)
+    for each in done.values():
+        if not each.failure:
+            life.events.emit("repair", finding=each.finding.what)
     return [*done.values()]
 
 

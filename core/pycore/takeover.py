@@ -32,6 +32,8 @@ def take_over(life: Lifecycle) -> None:
         else:
             _take_over(life, record, adopted.get(record.id))
     _finish_changes(life)
+    if adopted:
+        life.events.emit("take-over", containers=len(adopted))
 
 
 def _superseded(life: Lifecycle, records: Sequence[ContainerRecord]) -> set[str]:
