@@ -10,13 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
 from pycore.launch.launcher import Launcher, Starting, Stdio
 from pycore.launch.request import Request
 from pycore.live import Live, exit_code
+from pycore.ops import Operation
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process
 from pycore.steps import Phase, Step
@@ -97,8 +98,17 @@ class Executions:
         if live.record.paused:
             raise Conflict(f"{container.full_name} is paused", hint=f"pycore unpause {container.full_name}")
         execution = Execution(f"{container.id}.{next(self._numbers)}", live)
-        request = self._request(execution.id, container, command)
-        request = replace(request, terminal=terminal, window=window)
+        process = container[Process]
+        request = Request(
+            id=execution.id,
+            name=container.full_name,
+            operations=self._operations(live, container),
+            argv=tuple(command),
+            environment=process.environment,
+            working_dir=process.working_dir,
+            terminal=terminal,
+            window=window,
+        )
         self._begin(execution, lambda: self._launcher().execute(request, live.pidfd, stdio), terminal)
         return execution
 
@@ -122,20 +132,18 @@ class Executions:
             execution.close()
             raise
 
-    def _request(self, identity: str, container: Container, command: Sequence[str]) -> Request:
-        """Joining is the launcher's part; of the container's operations those count that hold for each process."""
-        host = self._host()
-        enter = self._plugins.describe(Phase.ENTER, container, host)
-        confine = self._plugins.describe(Phase.CONFINE, container, host)
-        process = container[Process]
-        return Request(
-            id=identity,
-            name=container.full_name,
-            operations=(*(each for each in enter if each.step is Step.JOIN), *confine),
-            argv=tuple(command),
-            environment=process.environment,
-            working_dir=process.working_dir,
-        )
+    def _operations(self, live: Live, container: Container) -> tuple[Operation, ...]:
+        """Joining is the launcher's part; of the container's operations those count that hold for each process.
+
+        Asking all plugins takes longer than a clone, so it is done once for a container as it was made.
+        """
+        own = live.container or container
+        if live.more is None or live.more[0] is not own:
+            enter = self._plugins.describe(Phase.ENTER, own, self._host())
+            joins = tuple(each for each in enter if each.step is Step.JOIN)
+            live.more = own, joins, self._plugins.describe(Phase.CONFINE, own, self._host())
+        _, joins, confine = live.more
+        return joins + (confine if container is own else self._plugins.describe(Phase.CONFINE, container, self._host()))
 
     def kill(self, execution: Execution, number: int) -> None:
         """Send it a signal; one that has ended is fine."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pycore.health import HealthWatch
 from pycore.launch.launcher import Starting
+from pycore.ops import Operation
 from pycore.spec import Container
 from pycore.state import ContainerRecord
 
@@ -23,6 +24,8 @@ class Live:
     """Our ends of its streams, by name: ``stdin`` (what it reads), ``terminal``. Its output belongs to the log pump."""
     container: Container | None = None
     """What it was made of; None where nobody has asked since it was taken over or changed."""
+    more: tuple[Container, tuple[Operation, ...], tuple[Operation, ...]] | None = None
+    """What one more process of it does to join and to confine itself, and the container that this was asked for."""
     health: HealthWatch | None = None
     starting: Starting | None = None
     """The way to let it go on, where it was created and not started yet."""
