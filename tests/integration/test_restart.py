@@ -118,6 +118,17 @@ def test_restart_that_is_due_comes_after_the_supervisor_was_killed(pycore: Comma
     assert row(pycore)["status"] == "running"
 
 
+def test_take_over_of_one_that_runs_is_told(pycore: Command) -> None:
+    pycore("apply", pycore.write(spec(SLEEP, "no")))
+    supervisor = os.pidfd_open(pycore.supervisor())
+    signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+    assert wait_readable(supervisor, 20)
+    os.close(supervisor)
+    with Happenings(pycore) as happenings:
+        assert happenings.word("take-over")["containers"] == 1
+        assert "die" not in happenings.words()
+
+
 def test_policy_changes_while_the_program_runs(pycore: Command) -> None:
     with Happenings(pycore) as happenings:
         pycore("apply", pycore.write(spec(SLEEP, "no")))
