@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from pycore.client import GO_ON, OTHER_VERSION, SOCKET_FILE, VERSION
 from pycore.errors import PycoreError
-from pycore.launch import interpreter
+from pycore.launch import interpreter, limits
 from pycore.launch.address import connect, listen
 from pycore.launch.request import DEFAULT_PATH
 from pycore.notify import Notifier
@@ -121,6 +121,7 @@ def serve(listener: socket.socket, run_dir: Path, data_dir: Path, linger: float 
     """
     from pycore.engine import Engine
 
+    limits.raise_open_files()
     notifier = Notifier()
     engine = Engine(run_dir, data_dir)
     server = Server(listener, engine, linger)

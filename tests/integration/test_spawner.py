@@ -298,6 +298,78 @@ def test_children_of_others_in_this_process_are_theirs_to_wait_for(yard: Launchi
     assert process.wait(PATIENCE) == 3
 
 
+def test_what_a_dead_spawner_kept_is_kept_by_the_next_over_the_death_of_the_launcher(
+    yard: Launching, bell: Path
+) -> None:
+    """First the spawner dies, some day later the supervisor: a log pipe without a reader would end the container."""
+    script = f"""
+import os
+from support.launching import kill
+from pycore.launch.launcher import Stdio
+null = yard.stdio().stdin
+def start(name, *argv, **more):
+    read, write = os.pipe2(os.O_CLOEXEC)
+    starting = yard.launch(name, *argv, stdio=Stdio(null, write, write, {{"stdout": read}}), **more)
+    os.close(write)
+    os.close(read)
+    return starting
+first = start("a", "sh", "-c", 'echo one; read line < "$0"; echo two; exit 7', {str(bell)!r})
+first.go()
+held = start("h", "sh", "-c", "exit 5", hold=True)
+held.entered()
+for _ in range(2):
+    (old,) = yard.spawners()
+    kill(old)
+    yard.start("b", "true")
+    yard.ended("b")
+    os.unlink(yard.run_dir / "spawners" / f"{{old}}.sock")
+    del yard.ends["b"]
+tell(first.pid)
+"""
+    first = victim(yard, script)
+    (pid,) = first.heard()
+    first.kill()
+    found = yard.adopt()
+    assert set(found) == {"a", "h"}
+    assert found["a"].pid == pid
+    ring(bell)
+    with open(found["a"].kept["stdout"], "rb", buffering=0) as pipe:
+        assert [pipe.read(100), pipe.read(100)] == [b"one\n", b"two\n"]
+    starting = found["h"].starting
+    assert starting
+    starting.go()
+    known_statuses = kernel_tells_exits()
+    assert yard.ended("a") == (7 if known_statuses else None)
+    assert yard.ended("h") == (5 if known_statuses else None)
+    assert (yard.written("a"), yard.written("h")) == (yard.ends["a"], yard.ends["h"])
+    os.close(found["h"].kept["stdout"])
+
+
+def test_an_end_of_a_fostered_container_that_nobody_was_there_for_is_written_down(yard: Launching, bell: Path) -> None:
+    script = f"""
+from support.launching import kill
+first = yard.start("a", *{WAIT!r}, {str(bell)!r})
+(old,) = yard.spawners()
+kill(old)
+yard.start("b", "true")
+yard.ended("b")
+tell(first.pid)
+"""
+    first = victim(yard, script)
+    (pid,) = first.heard()
+    started = known("a", pid)
+    pidfd = os.pidfd_open(pid)
+    first.kill()
+    ring(bell)
+    assert wait_readable(pidfd, PATIENCE)
+    os.close(pidfd)
+    found = yard.adopt([started])["a"]
+    status = yard.ended("a") if found.pid else found.status
+    assert status == (7 if kernel_tells_exits() else None)
+    assert yard.written("a") == status
+    assert yard.told.count("a") <= 1
+
+
 # -- both die ------------------------------------------------------------------------------------------------
 
 

@@ -142,9 +142,26 @@ class _Tracked:
     """The spawner that waits for it; None where that one is gone."""
     more: bool = False
     """Whether it is one more process of a container."""
+    pid: int = 0
     pidfd: int = -1
+    keeper: Link | None = None
+    """The spawner that keeps its descriptors: the one that waits for it, or if that is gone, another."""
+    kept: dict[str, int] = field(default_factory=dict[str, int])
+    """Duplicates of what is kept, for another spawner when the first is gone."""
+
+    def keep(self, name: str, fd: int) -> None:
+        """Have a duplicate as well."""
+        self.release(name)
+        self.kept[name] = os.dup(fd)
+
+    def release(self, name: str) -> None:
+        """Let go of it."""
+        if name in self.kept:
+            os.close(self.kept.pop(name))
 
     def close(self) -> None:
+        for name in list(self.kept):
+            self.release(name)
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -237,6 +254,11 @@ class SpawnerLauncher:
         identity, pid = message["living"], message["pid"]
         pidfd = fds.pop(0) if pid else -1
         kept = dict(zip(message["kept"], fds, strict=True))
+        tracked = _Tracked(identity, link, pid=pid, keeper=link)
+        if pid:
+            tracked.pidfd = os.dup(pidfd)
+            for name, fd in kept.items():
+                tracked.keep(name, fd)
         channel = kept.pop("channel", None)
         starting = Launched(identity, Channel.of(channel), pid, pidfd, True) if channel is not None else None
         if pid:
@@ -246,12 +268,12 @@ class SpawnerLauncher:
         with self._lock:
             self._found.append(adopted)
             if pid:
-                self._tracked[identity] = _Tracked(identity, link, pidfd=os.dup(pidfd))
+                self._tracked[identity] = tracked
 
     def _let_go_of_empty(self, link: Link) -> None:
         """A spawner that we have no use for ends when it has nothing left to look after and we hang up."""
         with self._lock:
-            if link.fits or link.lost or any(each.link is link for each in self._tracked.values()):
+            if link.fits or link.lost or any(link in (each.link, each.keeper) for each in self._tracked.values()):
                 return
             link.lost = True
             self._links.remove(link)
@@ -265,6 +287,7 @@ class SpawnerLauncher:
             link.lost, link.fits = True, False
             self._links.remove(link)
             left = [each for each in self._tracked.values() if each.link is link]
+            unkept = [each for each in self._tracked.values() if each.keeper is link and each.pid and not each.more]
             for each in left:
                 each.link = None
             for launched in link.waiting:
@@ -273,6 +296,21 @@ class SpawnerLauncher:
             self._watch(each)
         link.close()
         link.answered.set()
+        with contextlib.suppress(SupervisorError, OSError):  # if it cannot be now, the next start says why
+            self._have_kept(unkept)
+
+    def _have_kept(self, unkept: Sequence[_Tracked]) -> None:
+        """Have another spawner keep what one has kept: a pipe without a reader would end whoever writes to it."""
+        if not unkept:
+            return
+        link = self._spawner()
+        for each in unkept:
+            with self._lock:
+                if self._tracked.get(each.id) is not each:
+                    continue
+                each.keeper = link
+                message = {"foster": each.id, "pid": each.pid, "kept": list(each.kept)}
+                link.send(message, (each.pidfd, *each.kept.values()))
 
     # -- ends ----------------------------------------------------------------------------------------------
 
@@ -307,8 +345,9 @@ class SpawnerLauncher:
             which.close()
         if expected:
             self.on_exit(identity, end.status, end.time)
-        if which and which.link:
-            self._let_go_of_empty(which.link)
+        for link in {which.link, which.keeper} if which else ():
+            if link:
+                self._let_go_of_empty(link)
 
     # -- Launcher ------------------------------------------------------------------------------------------
 
@@ -325,7 +364,7 @@ class SpawnerLauncher:
             pidfd = os.pidfd_open(pid)
         if pidfd >= 0 and started and start_time(pid) == started:
             with self._lock:
-                tracked = self._tracked[identity] = _Tracked(identity, None, pidfd=os.dup(pidfd))
+                tracked = self._tracked[identity] = _Tracked(identity, None, pid=pid, pidfd=os.dup(pidfd))
             self._watch(tracked)
             return Adopted(identity, pid, pidfd)
         if pidfd >= 0:
@@ -373,10 +412,13 @@ class SpawnerLauncher:
         kept = {**stdio.kept, "channel": ours.fileno()} if hold else stdio.kept
         fds = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *target, *kept.values())
         launched = Launched(request.name, ours)
-        tracked = _Tracked(request.id, link, bool(target))
+        tracked = _Tracked(request.id, link, bool(target), keeper=link)
         try:
             self._expect(link, launched, tracked)
             try:
+                if not tracked.more:
+                    for name, fd in kept.items():
+                        tracked.keep(name, fd)
                 link.send({**message, "kept": list(kept)}, fds)
                 theirs.close()
                 if not launched.wait_clone():
@@ -407,7 +449,7 @@ class SpawnerLauncher:
         with self._lock:
             link.waiting.discard(launched)
             if launched.pidfd >= 0 and self._tracked.get(tracked.id) is tracked:
-                tracked.pidfd = os.dup(launched.pidfd)
+                tracked.pid, tracked.pidfd = launched.pid, os.dup(launched.pidfd)
             lost = link.lost
         if lost:
             raise _Lost
@@ -420,21 +462,29 @@ class SpawnerLauncher:
         if tracked.pidfd >= 0:
             tracked.more = True
             self._watch(tracked)
+        else:
+            tracked.close()
 
     def keep(self, identity: str, name: str, fd: int) -> None:
-        self._tell(identity, {"keep": identity, "name": name}, (fd,))
-
-    def release(self, identity: str, name: str) -> None:
-        self._tell(identity, {"release": identity, "name": name})
-
-    def _tell(self, identity: str, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send something to the spawner of a process, if that is still there."""
         with self._lock:
             tracked = self._tracked.get(identity)
-            link = tracked.link if tracked else None
-        if link:
+            if tracked:
+                tracked.keep(name, fd)
+                self._tell(tracked, {"keep": identity, "name": name}, (fd,))
+
+    def release(self, identity: str, name: str) -> None:
+        with self._lock:
+            tracked = self._tracked.get(identity)
+            if tracked:
+                tracked.release(name)
+                self._tell(tracked, {"release": identity, "name": name})
+
+    @staticmethod
+    def _tell(tracked: _Tracked, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Say something to the spawner that keeps descriptors of a process, if that is still there."""
+        if tracked.keeper:
             with contextlib.suppress(OSError):
-                link.send(message, fds)
+                tracked.keeper.send(message, fds)
 
     def kill(self, identity: str, pidfd: int, number: int) -> None:
         send_signal(pidfd, number)

@@ -32,7 +32,7 @@ from pycore.launch.namespaces import clone_flags
 from pycore.launch.request import Request
 from pycore.linux import libc
 from pycore.linux.kernel import Kernel
-from pycore.linux.pidfd import pid_of
+from pycore.linux.pidfd import Unreaped, exit_status, pid_of
 from pycore.ops import Context
 
 NAMESPACES: Mapping[str, int] = {
@@ -62,6 +62,10 @@ class Living:
     """Descriptors for whoever takes over."""
     more: bool = False
     """Whether it is one more process of a container: then it concerns only who asked for it."""
+    pidfd: int = -1
+    """Of a process that is another's child: its spawner died. -1 for one of ours."""
+    watched: bool = False
+    """Whether it is such a one, and the supervisor that gave it to us learns of its end without us."""
 
     def has_unread(self) -> bool:
         """Whether anything that it has written is still in what is kept; all that is not for reading is let go of."""
@@ -78,6 +82,9 @@ class Living:
         """Let go of all that is kept."""
         _close(self.kept.values())
         self.kept = {}
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 @dataclass
@@ -118,6 +125,8 @@ class Spawner:
         self.living: dict[int, Living] = {}
         self.ended: list[tuple[dict[str, Any], Living]] = []
         """Ends that nobody has heard of yet, with output that may still be in the pipes."""
+        self._fostered = select.epoll()
+        """The pidfds of those that are others' children, by which their ends are learned."""
         self.selector = selectors.DefaultSelector()
         self.wakeup, self._signalled = socket.socketpair()
         for end in (self.wakeup, self._signalled):
@@ -132,6 +141,7 @@ class Spawner:
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self._reap)
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+        self.selector.register(self._fostered, selectors.EVENT_READ, self._look_at_fostered)
         if self.control:
             self.selector.register(self.control, selectors.EVENT_READ, self._serve)
         while self.control or self.living or self.ended:
@@ -152,6 +162,8 @@ class Spawner:
             self.selector.unregister(self.control)
             self.control.close()
             self.control = None
+            for living in self.living.values():
+                living.watched = False
 
     def _serve(self) -> None:
         assert self.control is not None
@@ -169,6 +181,8 @@ class Spawner:
             self._hand_over()
         elif "keep" in message:
             self._keep(message["keep"], message["name"], fds[0])
+        elif "foster" in message:
+            self._foster(message, fds)
         elif "release" in message:
             self._release(message["release"], message["name"])
 
@@ -181,7 +195,8 @@ class Spawner:
                 living.close()
                 continue
             _forget_if_running(living)
-            pidfd = os.pidfd_open(pid)  # it cannot be another's: we have not waited for it yet
+            # A number of a child of ours cannot be another's: we have not waited for it yet.
+            pidfd = os.dup(living.pidfd) if living.pidfd >= 0 else os.pidfd_open(pid)
             self._tell({"living": living.id, "pid": pid, "kept": list(living.kept)}, [pidfd, *living.kept.values()])
             os.close(pidfd)
         while self.ended:
@@ -203,6 +218,7 @@ class Spawner:
     def _keep(self, identity: str, name: str, fd: int) -> None:
         for living in self.living.values():
             if living.id == identity:
+                self._release(identity, name)
                 living.kept[name] = fd
                 return
         os.close(fd)  # it has ended meanwhile
@@ -211,6 +227,29 @@ class Spawner:
         for living in self.living.values():
             if living.id == identity and name in living.kept:
                 os.close(living.kept.pop(name))
+
+    def _foster(self, message: Mapping[str, Any], fds: list[int]) -> None:
+        """Keep what another spawner has kept, which is gone, and be there for the next supervisor in its place."""
+        kept = dict(zip(message["kept"], fds[1:], strict=True))
+        self.living[message["pid"]] = Living(message["foster"], kept, pidfd=fds[0], watched=True)
+        self._fostered.register(fds[0], select.EPOLLIN)
+
+    def _look_at_fostered(self) -> None:
+        """One has ended; its status is there when whoever is its parent has waited for it."""
+        for fd, events in self._fostered.poll(0, 1):
+            pid = next(pid for pid, living in self.living.items() if living.pidfd == fd)
+            status = exit_status(fd)
+            if isinstance(status, Unreaped):
+                if not events & select.EPOLLHUP:
+                    self._fostered.modify(fd, 0)
+                    return
+                status = None
+            self._fostered.unregister(fd)
+            living = self.living.pop(pid)
+            if living.watched:
+                living.close()
+            else:
+                self._ended(living, status)
 
     # -- starting ------------------------------------------------------------------------------------------
 
@@ -307,7 +346,7 @@ class Spawner:
             if living is not None:
                 self._ended(living, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, living: Living, status: int) -> None:
+    def _ended(self, living: Living, status: int | None) -> None:
         """Write the exit status down before anybody is told, then let go of what was kept.
 
         Where nobody is there to be told, what is written suffices, unless there is output that must be handed over.
