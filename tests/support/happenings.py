@@ -46,6 +46,10 @@ class Happenings:
         """Wait until a container has become healthy, or unhealthy, so many times."""
         return self.until(lambda event: event["what"] == "health" and event["health"] == word, times)
 
+    def of(self, what: str, container: str) -> list[Event]:
+        """What has happened to a container so far, as far as it was waited for."""
+        return [event for event in self.events if event["what"] == what and event.get("container") == container]
+
     def words(self) -> list[str]:
         """What has happened so far, as far as it was waited for."""
         return [event["what"] for event in self.events]

@@ -1,0 +1,70 @@
+"""``pycore events``: what a person hears of what happens to containers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.command import Command
+from support.happenings import Happenings
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
+
+SPEC = """
+name = "t"
+[container.one]
+image = "host"
+command = ["sh", "-c", "exit 3"]
+network.driver = "none"
+[container.two]
+image = "host"
+command = ["sleep", "1000"]
+stop_signal = "KILL"
+network.driver = "none"
+"""
+
+
+def test_life_of_an_app(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        file = pycore.write(SPEC)
+        pycore("apply", file)
+        happenings.until(lambda event: event["what"] == "die" and event["container"] == "one")
+        pycore("stop", "two")
+        pycore("down", file)
+        happenings.word("down")
+        for name, middle in {"one": ["die"], "two": ["stop", "die"]}.items():
+            words = [event["what"] for event in happenings.events if event.get("container") == name]
+            assert words == ["create", "start", *middle, "destroy"]
+        whole = [event["what"] for event in happenings.events if "container" not in event]
+        assert whole == ["apply", "down"]
+        times = [event["time"] for event in happenings.events]
+        assert times == sorted(times)
+        [die] = happenings.of("die", "one")
+        assert (die["app"], die["exit_status"]) == ("t", 3)
+        assert die["id"]
+
+
+def test_past_is_filtered(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        pycore("apply", pycore.write(SPEC))
+        happenings.word("die")
+        now = happenings.events[-1]["time"]
+        past = ("events", "--json", "--until", str(now))
+        found = [json.loads(line) for line in pycore(*past, "--filter", "container=t/one").splitlines()]
+        assert [event["what"] for event in found] == ["create", "start", "die"]
+        found = [
+            json.loads(line) for line in pycore(*past, "--filter", "what=start", "--filter", "what=die").splitlines()
+        ]
+        assert sorted(event["what"] for event in found) == ["die", "start", "start"]
+        text = pycore("events", "--until", str(now), "--filter", "what=die")
+        assert text.endswith('Z die t/one exit_status=3 reason=""\n')
+
+
+def test_repair_is_told(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        pycore("apply", pycore.write(SPEC))
+        stray = pycore.data_dir / "containers" / "nobodys"
+        stray.mkdir(parents=True)
+        pycore.run("doctor", "--repair")
+        assert "nobodys" in happenings.word("repair")["finding"]
+        assert not stray.exists()
