@@ -51,6 +51,9 @@ from pycore.top import Process, processes
 
 DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 
+Call = Callable[[str, Sequence[str], Stdio], Execution]
+"""Calls ``MODULE:FUNCTION`` with words and streams."""
+
 STARTS = 4
 """Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
 
@@ -573,6 +576,24 @@ class Engine:
         execution = life.executions.start(live, container, command, stdio, terminal=terminal, window=window)
         life.events.emit("exec", live.record, command=list(command))
         return execution
+
+    @contextlib.contextmanager
+    def files(self, name: str) -> Generator[Call, None, None]:
+        """A container's files, whether it runs or not: a way to call a function of pycore where they are.
+
+        One that has stopped cannot be started meanwhile. Raises NotFound, Conflict.
+        """
+        life = self.open()
+        record = self.find(name)
+        live = life.live.get(record.id)
+        if live and not live.exited.is_set():
+            yield partial(life.executions.call, live, life.container(record))
+            return
+        with life.turn(record.id):
+            record = self.find(record.id)
+            if life.runs(record) or record.status in ("creating", "removing"):
+                raise Conflict(f"{record.full_name} is just being changed", hint="repeat the command")
+            yield partial(life.executions.call, None, life.container(record))
 
     def signal(self, execution: Execution, number: int) -> None:
         """Send a signal to a program of :meth:`execute`; one that has ended is fine."""

@@ -10,14 +10,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
 from pycore.launch.launcher import Launcher, Starting, Stdio
+from pycore.launch.namespaces import Namespaces
 from pycore.launch.request import Request
+from pycore.linux.kernel import Kernel
 from pycore.live import Live, exit_code
-from pycore.ops import Operation
+from pycore.ops import Context, Operation
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process
 from pycore.steps import Phase, Step
@@ -31,7 +33,8 @@ class Execution:
     """A program that runs in a container beside the container's own."""
 
     id: str
-    live: Live
+    container: str
+    """The container's id."""
     pid: int = 0
     pidfd: int = -1
     terminal: int = -1
@@ -68,7 +71,7 @@ class Executions:
 
     def of(self, identity: str) -> list[Execution]:
         """What runs in a container beside its own program."""
-        return [each for each in list(self._running.values()) if each.live.record.id == identity]
+        return [each for each in list(self._running.values()) if each.container == identity]
 
     def heard(self, identity: str, status: int | None) -> bool:
         """Note an end; False where it is none of ours."""
@@ -97,7 +100,7 @@ class Executions:
             raise Conflict(f"{container.full_name} is not running", hint=f"pycore start {container.full_name}")
         if live.record.paused:
             raise Conflict(f"{container.full_name} is paused", hint=f"pycore unpause {container.full_name}")
-        execution = Execution(f"{container.id}.{next(self._numbers)}", live)
+        execution = Execution(f"{container.id}.{next(self._numbers)}", container.id)
         process = container[Process]
         request = Request(
             id=execution.id,
@@ -112,13 +115,48 @@ class Executions:
         self._begin(execution, lambda: self._launcher().execute(request, live.pidfd, stdio), terminal)
         return execution
 
-    def _begin(self, execution: Execution, launch: Callable[[], Starting], terminal: bool = False) -> None:
-        """Bring it to life; after a failure nothing of it is left."""
+    def call(self, live: Live | None, container: Container, call: str, words: Sequence[str], stdio: Stdio) -> Execution:
+        """Call a function of pycore (:attr:`Request.call`) where a container's files are as it sees them.
+
+        Where the container has no process, its file systems are mounted for this call alone; the caller holds its
+        turn meanwhile. Raises StartError.
+        """
+        execution = Execution(f"{container.id}.{next(self._numbers)}", container.id)
+        request = Request(execution.id, container.full_name, (), tuple(words), {}, call=call)
+        if live:
+            pidfd = live.pidfd
+            self._begin(execution, lambda: self._launcher().execute(request, pidfd, stdio))
+            return execution
+        host = self._host()
+        enter = self._plugins.describe(Phase.ENTER, container, host)
+        maps = [each for each in self._plugins.describe(Phase.ATTACH, container, host) if each.step is Step.IDMAP]
+        namespaces = Namespaces(("user", "mount") if maps else ("mount",))
+        mounts = (each for each in enter if each.step in (Step.ROOT, Step.MOUNT))
+        mounted = replace(request, operations=(namespaces, *mounts))
+        ctx = Context(host.look if isinstance(host.look, Kernel) else Kernel(), container=container.full_name)
+
+        def map_ids(starting: Starting) -> None:
+            ctx.pid = starting.pid
+            for operation in maps:
+                operation.do(ctx)
+
+        self._begin(execution, lambda: self._launcher().launch(mounted, stdio), before=map_ids)
+        return execution
+
+    def _begin(
+        self,
+        execution: Execution,
+        launch: Callable[[], Starting],
+        terminal: bool = False,
+        before: Callable[[Starting], None] = lambda starting: None,
+    ) -> None:
+        """Bring it to life, ``before`` it goes inside; after a failure nothing of it is left."""
         self._running[execution.id] = execution
         try:
             starting = launch()
             execution.pid, execution.pidfd = starting.pid, starting.pidfd
             try:
+                before(starting)
                 starting.mapped()
                 execution.terminal = starting.entered() if terminal else -1
                 starting.go()

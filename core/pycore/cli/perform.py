@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pycore.cli import attach, containers, events, execute, files, host, logs, looking, run, stats, systemd
+from pycore.cli import attach, containers, cp, events, execute, files, host, logs, looking, run, stats, systemd
 from pycore.cli.parser import Ended, Family, make_parser
 from pycore.cli.session import Interrupted, Session, report
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 
 FAMILIES: tuple[Family, ...] = (
-    files.verbs, run.verbs, execute.verbs, attach.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs,
+    files.verbs, run.verbs, execute.verbs, attach.verbs, cp.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs,
     containers.verbs, host.verbs, systemd.verbs,
 )  # fmt: skip
 """In the order in which ``pycore --help`` lists their verbs."""

@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong
 from typing import Any, cast
@@ -38,7 +39,7 @@ _OPEN_TREE_CLONE = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 2, 0x10
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 2, 4, 0x10
 _SECCOMP_SET_MODE_FILTER = 1
 _CLOSE_RANGE_CLOEXEC = 4
 
@@ -63,6 +64,7 @@ _setns = _declare("setns", c_int, c_int)
 _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
 _syncfs = _declare("syncfs", c_int)
+_fstatfs = _declare("fstatfs", c_int, ctypes.c_void_p)
 _libc.syscall.restype = c_long
 _syscall = cast("Callable[..., int]", _libc.syscall)
 
@@ -178,9 +180,13 @@ def mount_setattr(tree: int, attributes: int, recursive: bool) -> None:
     _check(_syscall(c_long(_MOUNT_SETATTR), c_int(tree), b"", c_uint(flags), attr, c_ulong(len(attr))))
 
 
-def openat2(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
-    """openat2(2) below ``root`` (a path, or a descriptor) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS."""
-    how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def openat2(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0, *, follow: bool = True) -> int:
+    """openat2(2) below ``root`` (a path, or a descriptor) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS.
+
+    Without ``follow`` no link on the way is followed (RESOLVE_NO_SYMLINKS).
+    """
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, resolve)
     base = root if isinstance(root, int) else os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return _check(_syscall(c_long(_OPENAT2), c_int(base), _bytes(path), how, c_ulong(len(how))), path)
@@ -196,6 +202,13 @@ def open_inside(path: str, flags: int = os.O_PATH) -> int:
     """
     how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
     return _check(_syscall(c_long(_OPENAT2), c_int(_AT_FDCWD), _bytes(path), how, c_ulong(len(how))), path)
+
+
+def filesystem_type(fd: int) -> int:
+    """fstatfs(2): the magic number of the file system that a descriptor is on, the first field of struct statfs."""
+    answer = ctypes.create_string_buffer(256)
+    _check(_fstatfs(fd, ctypes.addressof(answer)))
+    return int.from_bytes(answer.raw[: ctypes.sizeof(c_long)], sys.byteorder)
 
 
 def syncfs(fd: int) -> None:

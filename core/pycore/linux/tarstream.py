@@ -42,13 +42,15 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def members(file: IO[bytes], compressed: bool = True) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """The entries in order, each to be read before the next, then whatever follows, for its checksum.
+
+    ``file`` is read from its place on and need not be seekable; ``compressed`` says whether it may be.
 
     Raises one of :data:`DAMAGED`, :class:`Refused`, or OSError; gzip and bz2 raise it without an errno for
     bad data.
     """
-    stream = _Stream(_decompressed(file))
+    stream = _Stream(_decompressed(file) if compressed else file)
     tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
     count = 0
     while (member := tar.next()) is not None:
@@ -113,7 +115,7 @@ class _Stream:
 def _decompressed(file: IO[bytes]) -> _Readable:
     """The reader that the first bytes ask for."""
     magic = file.read(6)
-    file.seek(0)
+    file = cast(IO[bytes], _Whole(magic, file))
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     if magic.startswith(b"BZh"):
@@ -123,6 +125,17 @@ def _decompressed(file: IO[bytes]) -> _Readable:
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         return _zstd(file)
     return file
+
+
+class _Whole:
+    """A file whose first bytes have been looked at, from its beginning."""
+
+    def __init__(self, head: bytes, rest: _Readable) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1) -> bytes:
+        head, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        return head + self._rest.read(size if size < 0 else size - len(head)) if size != len(head) else head
 
 
 class _Xz:

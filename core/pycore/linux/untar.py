@@ -39,7 +39,7 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
         root = os.open(temporary, _DIRECTORY)
         try:
             with open(_regular(archive), "rb") as file:
-                _extract(archive, file, _Tree(root, first_id))
+                _extract(archive, file, Tree(root, first_id))
             libc.syncfs(root)
         finally:
             os.close(root)
@@ -58,7 +58,7 @@ def _regular(archive: str) -> int:
     return fd
 
 
-def _extract(archive: str, file: IO[bytes], tree: _Tree) -> None:
+def _extract(archive: str, file: IO[bytes], tree: Tree) -> None:
     """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
     try:
         for tar, member in tarstream.members(file):
@@ -73,16 +73,17 @@ def _extract(archive: str, file: IO[bytes], tree: _Tree) -> None:
         raise
 
 
-class _Tree:
-    """The directory that is being filled. Every path is resolved by the kernel with it as the root."""
+class Tree:
+    """A directory that is being filled. Every path is resolved by the kernel with it as the root."""
 
-    def __init__(self, root: int, first_id: int) -> None:
-        self._root, self._first_id = root, first_id
+    def __init__(self, root: int, first_id: int, *, follow: bool = True) -> None:
+        """``follow`` says whether links on the way to an entry are followed, inside."""
+        self._root, self._first_id, self._follow = root, first_id, follow
         self._bytes = 0
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make one entry. Raises OSError with the entry's name, ValueError for a name that cannot be meant."""
-        path = _path(member.name)
+        path = path_of(member.name)
         member.uid, member.gid = self._first_id + member.uid, self._first_id + member.gid
         self._bytes += member.size if member.isreg() else 0
         if self._bytes > tarstream.MAX_BYTES:
@@ -105,7 +106,7 @@ class _Tree:
         """A descriptor of the directory above; made, with all above it, where the archive forgot it."""
         head = path.rpartition("/")[0]
         with contextlib.suppress(FileNotFoundError):
-            return libc.openat2(self._root, head or ".", os.O_RDONLY | os.O_DIRECTORY)
+            return self._open(head or ".")
         above = self._parent(head)
         try:
             os.mkdir(head.rpartition("/")[2], 0o755, dir_fd=above)
@@ -113,7 +114,10 @@ class _Tree:
             raise FileNotFoundError(errno.ENOENT, "a link on the way leads to what is not there (yet)") from None
         finally:
             os.close(above)
-        return libc.openat2(self._root, head, os.O_RDONLY | os.O_DIRECTORY)
+        return self._open(head)
+
+    def _open(self, path: str) -> int:
+        return libc.openat2(self._root, path, os.O_RDONLY | os.O_DIRECTORY, follow=self._follow)
 
     def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
         if member.isdir():
@@ -125,6 +129,7 @@ class _Tree:
             _clear(parent, name)
             os.symlink(member.linkname, name, dir_fd=parent)
             os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+            os.utime(name, ns=times_of(member), dir_fd=parent, follow_symlinks=False)
         elif member.islnk():
             self._hard_link(member, parent, name)
         elif member.isfifo():
@@ -133,8 +138,8 @@ class _Tree:
             _own_name(member, parent, name)
 
     def _hard_link(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        target = _path(member.linkname)
-        there = libc.openat2(self._root, target.rpartition("/")[0] or ".", os.O_RDONLY | os.O_DIRECTORY)
+        target = path_of(member.linkname)
+        there = self._open(target.rpartition("/")[0] or ".")
         try:
             last = target.rpartition("/")[2]
             if not _same(there, last, parent, name):
@@ -144,7 +149,7 @@ class _Tree:
             os.close(there)
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
     """A name of the archive as a path relative to the root; a leading slash means nothing, as for tar(1)."""
     if "\0" in name:
         raise ValueError(f"an entry's name has a NUL in it: {name!r}")
@@ -200,14 +205,14 @@ def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str)
             _write(fd, chunk)
         os.ftruncate(fd, member.size)
         _own(fd, member)
-        os.utime(fd, ns=_times(member))
+        os.utime(fd, ns=times_of(member))
     finally:
         os.close(fd)
 
 
 def _write(fd: int, chunk: bytes) -> None:
     """Write, or leave a hole where a whole chunk is zeros."""
-    if not chunk.strip(b"\0"):
+    if chunk == bytes(len(chunk)):
         os.lseek(fd, len(chunk), os.SEEK_CUR)
         return
     view = memoryview(chunk)
@@ -221,23 +226,27 @@ def _own(fd: int, member: tarfile.TarInfo) -> None:
     os.fchmod(fd, stat.S_IMODE(member.mode))
     for key, value in member.pax_headers.items():
         name = key.removeprefix(_XATTR)
-        if name != key and _may_set(name):
+        if name != key and may_set(name):
             os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
 
 
 def _own_name(member: tarfile.TarInfo, parent: int, name: str) -> None:
     os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
     os.chmod(name, stat.S_IMODE(member.mode), dir_fd=parent)
+    os.utime(name, ns=times_of(member), dir_fd=parent)
 
 
-def _may_set(attribute: str) -> bool:
+def may_set(attribute: str) -> bool:
     """What an archive may say of a file; overlayfs's own attributes could join layers that are not its."""
     if attribute.startswith("user."):
         return not attribute.startswith("user.overlay.")
     return attribute == "security.capability"
 
 
-def _times(member: tarfile.TarInfo) -> tuple[int, int]:
+def times_of(member: tarfile.TarInfo) -> tuple[int, int]:
     """Access and change time in nanoseconds, within what every file system takes."""
     seconds = min(max(float(member.mtime), 0.0), float(0xFFFFFFFF))
-    return int(seconds * 1_000_000_000), int(seconds * 1_000_000_000)
+    digits = member.pax_headers.get("mtime", "").partition(".")[2][:9]  # what a float cannot hold
+    exact = digits.isascii() and digits.isdigit()
+    time = int(seconds) * 1_000_000_000 + int(digits.ljust(9, "0")) if exact else int(seconds * 1_000_000_000)
+    return time, time
