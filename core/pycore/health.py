@@ -168,7 +168,7 @@ class HealthWatch:
 
     def _plan(self) -> None:
         if not (self._stopped or self._paused or self._asking or self._later):
-            self._later = self._watch.at(self.health.delay(self._watch.clock()), self._ask, slow=True)
+            self._later = self._watch.at(self.health.delay(self._watch.clock()), self._ask, slow=True, lane="ask")
 
     def _unplan(self) -> None:
         if self._later:

@@ -14,11 +14,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import Literal
 
 from pycore.pool import Pool
 
 Act = Callable[[], object]
 Report = Callable[[BaseException], None]
+
+Lane = Literal["work", "ask"]
+"""Which helpers do an act: those for work, or those that ask containers and may hang for as long as a container
+likes. Neither keeps the other waiting."""
+
+_HELPERS: dict[Lane, int] = {"work": 32, "ask": 128}
 
 _FEW = 64
 """So many cancelled acts may lie in the heap before it is worth the while to take them out."""
@@ -27,15 +34,16 @@ _FEW = 64
 class Later:
     """An act that is to be done; :meth:`cancel` takes it back."""
 
-    __slots__ = ("_watch", "act", "due", "slow")
+    __slots__ = ("_watch", "act", "due", "lane")
 
-    def __init__(self, watch: Watch, due: float, act: Act | None, slow: bool) -> None:
+    def __init__(self, watch: Watch, due: float, act: Act | None, lane: Lane | None) -> None:
         self._watch = watch
         self.due = due
         """When, on the watch's clock, in seconds."""
         self.act = act
         """None once it was begun or cancelled."""
-        self.slow = slow
+        self.lane: Lane | None = lane
+        """Whose helpers do it; None: the watch's own thread."""
 
     def cancel(self) -> bool:
         """Take it back; False where it has been begun already, or was cancelled before."""
@@ -54,26 +62,24 @@ class Watch:
         *,
         clock: Callable[[], float] = time.monotonic,
         threaded: bool = True,
-        helpers: int = 32,
     ) -> None:
         self.clock = clock
         self._report = report or _print
         self._threaded = threaded
-        self._helpers = helpers
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Later]] = []
         self._cancelled = 0
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
-        self._pool: Pool | None = None
+        self._pools: dict[Lane, Pool] = {}
         self._closed = False
 
-    def at(self, seconds: float, act: Act, *, slow: bool = False) -> Later:
-        """Do something ``seconds`` from now; what was due before is done before. ``slow``: it may block, use a helper.
+    def at(self, seconds: float, act: Act, *, slow: bool = False, lane: Lane = "work") -> Later:
+        """Do something ``seconds`` from now; what was due before is done before.
 
-        After :meth:`close` it is not done at all.
+        ``slow`` means that it may block: a helper of the ``lane`` does it. After :meth:`close` it is not done at all.
         """
-        later = Later(self, self.clock() + max(0.0, seconds), act, slow)
+        later = Later(self, self.clock() + max(0.0, seconds), act, lane if slow else None)
         with self._changed:
             if self._closed:
                 later.act = None
@@ -83,7 +89,7 @@ class Watch:
                 self._wake()
         return later
 
-    def hand(self, act: Act) -> None:
+    def hand(self, act: Act, lane: Lane = "work") -> None:
         """Have something done at once by a helper; nothing after :meth:`close`."""
         if not self._threaded:
             self._do(act)
@@ -91,9 +97,9 @@ class Watch:
         with self._changed:
             if self._closed:
                 return
-            if self._pool is None:
-                self._pool = Pool("pycore-helper", self._helpers)
-            pool = self._pool
+            pool = self._pools.get(lane)
+            if pool is None:
+                pool = self._pools[lane] = Pool(f"pycore-{lane}", _HELPERS[lane])
         pool.submit(lambda: self._do(act))
 
     def forget(self, later: Later) -> bool:
@@ -125,7 +131,7 @@ class Watch:
                 heapq.heappop(self._heap)
                 act, later.act = later.act, None
             if act:
-                self._begin(act, later.slow)
+                self._begin(act, later.lane)
 
     def close(self) -> None:
         """Do nothing more. An act that is being done on the watch's own thread has ended when this returns."""
@@ -133,9 +139,9 @@ class Watch:
             self._closed = True
             self._heap.clear()
             self._cancelled = 0
-            thread, pool = self._thread, self._pool
+            thread, pools = self._thread, [*self._pools.values()]
             self._changed.notify()
-        if pool:
+        for pool in pools:
             pool.close()
         if thread and thread is not threading.current_thread():
             thread.join()
@@ -166,9 +172,9 @@ class Watch:
                 later = self._next()
                 self._changed.wait(None if later is None else max(0.0, later.due - self.clock()))
 
-    def _begin(self, act: Act, slow: bool) -> None:
-        if slow:
-            self.hand(act)
+    def _begin(self, act: Act, lane: Lane | None) -> None:
+        if lane:
+            self.hand(act, lane)
         else:
             self._do(act)
 

@@ -164,6 +164,19 @@ def test_slow_act_delays_no_other(watch: Watch) -> None:
         hold.set()
 
 
+def test_containers_that_hang_keep_no_restart_waiting(watch: Watch) -> None:
+    """However many of them there are."""
+    hold, done = threading.Event(), threading.Event()
+    try:
+        for _ in range(300):
+            watch.at(0, lambda: hold.wait(SECONDS), slow=True, lane="ask")
+        watch.at(0.01, done.set, slow=True)
+        assert done.wait(SECONDS)
+        assert 32 < len([thread for thread in threading.enumerate() if thread.name == "pycore-ask"]) <= 128
+    finally:
+        hold.set()
+
+
 def test_nothing_is_done_after_close() -> None:
     watch, done = Watch(), list[int]()
     watch.at(3600, lambda: done.append(1))
