@@ -39,7 +39,8 @@ class _Journal:
 
     source: Mapping[str, object]
     prepared: tuple[Record, ...]
-    attached: tuple[Record, ...]
+    attached: tuple[Record, ...] | None
+    """None where no process is: then it holds what the end of the last could not take back, and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ def _swap(life: Lifecycle, action: Action) -> _Swap:
     record = life.current(action.old)
     running = life.runs(record)
     after = action.description
-    was = _Journal(record.source, record.prepared, record.attached)
+    was = _Journal(record.source, record.prepared, record.attached if running else None)
     wanted = _Journal(
         source_of(action.new.app, action.new.name),
         to_records(after.prepare),
-        to_records(after.attach) if running else record.attached,  # what its last end could not take back
+        to_records(after.attach) if running else None,
     )
     before = [*record.operations("prepared"), *(record.operations("attached") if running else [])]
     gone, came = difference(before, [*after.prepare, *(after.attach if running else ())])
@@ -106,7 +107,7 @@ def finish(life: Lifecycle, records: Sequence[ContainerRecord]) -> None:
         running = bool(_context(life, record).pid)
         coming = [each for each in record.operations("coming") if running or each.step.phase is Phase.PREPARE]
         life.executor.run(coming, _context(life, record))
-        _write(life, record, _Journal(record.source, _settled(record), record.attached))
+        _write(life, record, _Journal(record.source, _settled(record), None))
 
 
 def _context(life: Lifecycle, record: ContainerRecord) -> Context:
@@ -132,10 +133,11 @@ def _write(
     prepared = (*(entry for entry in more if entry not in journal.prepared), *journal.prepared)
     live = life.live.get(record.id)
     with live.lock if live else contextlib.nullcontext():
+        current = life.current(record)
+        attached = current.attached if journal.attached is None else journal.attached
         current = replace(
-            life.current(record), source=journal.source, prepared=prepared, attached=journal.attached,
-            going=going, coming=coming,
-        )  # fmt: skip
+            current, source=journal.source, prepared=prepared, attached=attached, going=going, coming=coming
+        )
         if live and not live.exited.is_set():
             live.record, live.container = current, None
         life.state.write(current)
