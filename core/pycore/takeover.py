@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pycore.changes import finish
 from pycore.errors import PycoreError
-from pycore.launch.launcher import Adopted
+from pycore.launch.launcher import Adopted, start_time
 from pycore.lifecycle import KILL_WAIT, Lifecycle
 from pycore.live import Live
 from pycore.plan import identity
@@ -94,12 +94,25 @@ def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
         live.failed = True  # it waited for a word of whoever started it, and ends without
         life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
     elif adopted.pidfd >= 0:
+        if not record.pid:  # its program had just begun, and nobody had written that down yet
+            live.record = replace(live.record, pid_started=start_time(adopted.pid), started=time.time())
         live.record = life.state.write(replace(live.record, status="running"))
+        _settle_pause(life, live)
         life.watch_health(live)
     live.decided.set()
     if adopted.pidfd < 0:
         life.over(live, adopted.status, adopted.ended)
     return live
+
+
+def _settle_pause(life: Lifecycle, live: Live) -> None:
+    """A container that was just being paused, or let go on, goes on."""
+    record = live.record
+    ctx = life.context(record, pid=record.pid)
+    with contextlib.suppress(PycoreError, OSError):
+        operations = record.operations("paused")
+        if any(operation.probe(ctx) is False for operation in operations) and not life.executor.undo(operations, ctx):
+            live.record = life.state.write(replace(record, paused=()))
 
 
 def _is_ours_still(life: Lifecycle, pid: int) -> bool:
