@@ -255,6 +255,5 @@ def stop_order(records: Iterable[ContainerRecord]) -> list[list[ContainerRecord]
 
 
 def _needs(record: ContainerRecord) -> Iterable[str]:
-    table: Mapping[str, object] = record.source["container"][record.name]
-    needs = table.get("depends_on")
-    return list(needs) if isinstance(needs, dict) else ()
+    needs: Mapping[str, str] = record.source["container"][record.name].get("depends_on", {})
+    return list(needs)
