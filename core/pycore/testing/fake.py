@@ -615,6 +615,10 @@ class FakeKernel(Kernel):
         self._set("set_user", uid, gid, tuple(groups))
 
     @_act
+    def give_file(self, fd: int, uid: int) -> None:
+        self._set("give_file", uid)
+
+    @_act
     def set_no_new_privs(self) -> None:
         self._set("set_no_new_privs")
 
