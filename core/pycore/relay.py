@@ -111,6 +111,7 @@ class Relay:
     """What a command ends with that was detached: 128 + n for signal n."""
     _typed: bytearray = field(default_factory=bytearray)
     _stopped: bool = False
+    _over: bool = False
 
     def run(self) -> Ending:
         """Relay until the end. Raises OSError."""
@@ -119,14 +120,13 @@ class Relay:
             self._keys = DetachKeys(self.keys)
             self._in = _own(client.stdin, os.O_RDONLY, stack) if client.stdin >= 0 and self.sink >= 0 else -1
             self._out = {fd: _Out(_own(fd, os.O_WRONLY, stack)) for fd in (client.stdout, client.stderr)}
-            while True:
-                ending = self._turn()
-                if ending:
-                    return ending
+            ending = self._turn(set(self.source.descriptors()))  # it may be over already
+            while not ending:
+                ending = self._turn(self._wait())
+            return ending
 
-    def _turn(self) -> Ending | None:
-        """Wait, and do what can be done."""
-        ready = self._wait()
+    def _turn(self, ready: set[int]) -> Ending | None:
+        """Do what can be done now."""
         for act in (self._hear, self._type, self._pass_on, self._listen, self._print):
             ending = act(ready)
             if ending:
@@ -141,7 +141,7 @@ class Relay:
             wanted[self._in] = select.POLLIN
         if self._typed:
             wanted[self.sink] = select.POLLOUT
-        if self._has_room():
+        if self._has_room() and not self._over:
             for fd in self.source.descriptors():
                 wanted[fd] = wanted.get(fd, 0) | select.POLLIN
         for out in self._out.values():
@@ -218,15 +218,13 @@ class Relay:
     def _listen(self, ready: set[int]) -> Ending | None:
         if not self._has_room() or ready.isdisjoint(self.source.descriptors()):
             return None
-        over = self.source.over()
+        self._over = self.source.over()  # asked first: what comes in between is taken the next time
         pieces, lost = self.source.take()
         if lost:
             note = f"\r\n[pycore: {lost} bytes were not taken in time, and are missing here]\r\n"
             self._out[self.client.stderr].held += note.encode()
         for stream, data in pieces:
             self._out[self.client.stdout if stream == STDOUT else self.client.stderr].held += data
-        if (over or self.source.over()) and not any(out.held for out in self._out.values()):
-            return Ending.ENDED
         return None
 
     def _print(self, _: set[int]) -> Ending | None:
@@ -235,7 +233,7 @@ class Relay:
                 out.write()
         except OSError:
             return Ending.HUNG_UP
-        return None
+        return Ending.ENDED if self._over and not any(out.held for out in self._out.values()) else None
 
 
 @dataclass
