@@ -118,7 +118,7 @@ class _Inside:
         stdin: int = -1, stdout: int = -1, writing: bool = False,
     ) -> None:  # fmt: skip
         """``stdin``, ``stdout``: the client's own; else there is a pipe, of which ``ours`` is our end."""
-        self._session = session
+        self._session, self._writing = session, writing
         self._own: list[int] = []
         self.ours = -1
         said, say = self._pipe()
@@ -182,14 +182,15 @@ class _Inside:
                 return
 
     def carry(self, act: Callable[[], None]) -> None:
-        """Do our end, then wait for the other; of two failures the one inside is the cause."""
+        """Do our end, then wait for the other; of two failures the one where the stream comes from is the cause."""
         with self._interruptible():
             try:
                 act()
             except (PycoreError, OSError) as error:
                 self._let_go()
                 status, text = self._end()
-                if text and status and status < 128:
+                ours = self._writing and not isinstance(error, BrokenPipeError)
+                if text and status and status < 128 and not ours:
                     raise PycoreError(text) from error
                 raise
             self._let_go()

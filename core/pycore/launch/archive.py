@@ -312,6 +312,8 @@ class Unpacker:
 
     def _unpack(self, stream: IO[bytes]) -> None:
         place: _Place | None = None
+        if self.names:
+            place = _Place(self._directory_that_is_there(), "", "")
         try:
             for tar, member in tarstream.members(stream, compressed=self.names):
                 self.watch()
@@ -327,12 +329,16 @@ class Unpacker:
             if place:
                 os.close(place.directory)
 
+    def _directory_that_is_there(self) -> int:
+        directory = _existing_directory(self.path)
+        if directory is None:
+            raise PycoreError(f"{self.path}: not a directory, or not there")
+        return directory
+
     def _choose(self, first: tarfile.TarInfo) -> _Place:
         """Where all of it goes, by what comes first."""
         directory = _existing_directory(self.path)
-        if self.names and directory is None:
-            raise PycoreError(f"{self.path}: not a directory, or not there")
-        if self.names or first.name == ".":
+        if first.name == ".":
             if directory is None:
                 directory = self._make_directory(first)
             return _Place(directory, "", "")
