@@ -16,7 +16,7 @@ import stat
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,6 +34,17 @@ Listener = Callable[[int, bytes], None]
 """Called on the pump's thread with a stream and what it brought: must be quick, and must not wait."""
 
 
+@contextlib.contextmanager
+def _survived() -> Generator[list[Exception], None, None]:
+    """A defect of somebody else's code is reported, and ends nothing: other containers' output depends on us."""
+    failed: list[Exception] = []
+    try:
+        yield failed
+    except Exception as error:
+        traceback.print_exc()
+        failed.append(error)
+
+
 class _Channel:
     """A running container's output."""
 
@@ -49,6 +60,12 @@ class _Channel:
         self.sink = sink
         self.pipe_sink = sink if isinstance(sink, PipeSink) else None
         self.waiting_sink = sink if isinstance(sink, WaitingSink) else None
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self.sink:
+            with _survived():
+                self.sink.close()
 
 
 @dataclass(eq=False)
@@ -165,8 +182,7 @@ class LogPump(threading.Thread):
         for source in self._sources.values():
             os.close(source.fd)
         for channel in self._channels.values():
-            if channel.sink:
-                channel.sink.close()
+            channel.close()
         os.close(self._wake)
         self._poll.close()
 
@@ -204,8 +220,7 @@ class LogPump(threading.Thread):
             return
         for fd in [fd for fd, parked in self._parked.items() if parked is channel]:
             self._unpark(fd)
-        if channel.sink:
-            channel.sink.close()
+        channel.close()
         channel.use(None)  # what cannot be opened anew is thrown away, and said
         try:
             channel.use(log.open())
@@ -236,18 +251,19 @@ class LogPump(threading.Thread):
         """Let the kernel move it; listeners get it from the sink. Where that fails, read it: it is lost, or copied."""
         try:
             length = sink.splice(source.stream, source.fd, CHUNK if listeners else BURST)
+            data = sink.recent(source.stream, length) if listeners and length else b""
         except BlockingIOError:
             raise
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOSYS):  # not between these two kinds of files
-                source.is_pipe = False
+        except Exception as error:  # the disk is full, or a driver has a defect: what is said then is said of a copy
+            if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOSYS):
+                source.is_pipe = False  # not between these two kinds of files
             return self._copy(source, listeners)
         if length >= CHUNK and not source.wide:
             source.wide = True
             with contextlib.suppress(OSError):  # more than /proc/sys/fs/pipe-max-size, without CAP_SYS_RESOURCE
                 fcntl.fcntl(source.fd, fcntl.F_SETPIPE_SZ, BURST)
-        if listeners and length:
-            self._pass_on(source, sink.recent(source.stream, length), listeners)
+        if data:
+            self._pass_on(source, data, listeners)
         return length
 
     def _copy(self, source: _Source, listeners: tuple[Listener, ...]) -> int:
@@ -259,10 +275,9 @@ class LogPump(threading.Thread):
 
     def _pass_on(self, source: _Source, data: bytes, listeners: tuple[Listener, ...]) -> None:
         for listener in listeners:
-            try:
+            with _survived() as failed:
                 listener(source.stream, data)
-            except Exception:  # a defect of the listener's: the others, and the log, must not suffer from it
-                traceback.print_exc()
+            if failed:
                 with self._lock:
                     self._take_out(self._listeners, source.channel.identity, listener)
 
@@ -312,7 +327,8 @@ class LogPump(threading.Thread):
         first = channel.identity not in self._lost
         self._lost[channel.identity] = self._lost.get(channel.identity, 0) + length
         if first:
-            self._on_lost(channel.identity, reason)
+            with _survived():
+                self._on_lost(channel.identity, reason)
 
     def _finish(self, source: _Source) -> None:
         channel = source.channel
@@ -326,8 +342,7 @@ class LogPump(threading.Thread):
             self._close(channel)
 
     def _close(self, channel: _Channel) -> None:
-        if channel.sink:
-            channel.sink.close()
+        channel.close()
         with self._lock:
             if self._channels.get(channel.identity) is channel:
                 del self._channels[channel.identity]

@@ -109,6 +109,11 @@ class Segment:
         return self._header[:2] == (MAGIC, VERSION)
 
     @property
+    def foreign(self) -> bool:
+        """Whether its header is whole, and another version's."""
+        return not self.known and self._header[1] != 0
+
+    @property
     def within(self) -> int:
         """The streams that are within a line at the segment's start, as its header has them."""
         return self._header[2] if self.known else 0

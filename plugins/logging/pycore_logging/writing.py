@@ -109,7 +109,10 @@ class FileSink:
         """Where an earlier writer was, or a beginning."""
         existing = numbers(self.directory)
         if existing:
-            return _Growing(self.directory, existing[-1])
+            segment = Segment(self.directory, existing[-1])
+            with contextlib.closing(segment):
+                foreign = segment.foreign  # it is read now, not when the segment is closed
+            return _Growing(self.directory, existing[-1] + foreign, 0 if foreign else None)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _Growing(self.directory, 1, 0)
 

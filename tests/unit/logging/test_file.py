@@ -15,7 +15,7 @@ from pycore.logs import NOTE, STDERR, STDOUT, PipeSink, Query
 from pycore.spec import App, Container
 from pycore.testing.fake import FakeKernel
 from pycore_logging import file, none
-from pycore_logging.segments import ENTRY, numbers
+from pycore_logging.segments import ENTRY, HEADER, MAGIC, VERSION, numbers
 from pydantic import ValidationError
 
 from .conftest import MakeLog, data_of, index_of, lines, on_disk, pipe_with, read
@@ -169,6 +169,18 @@ def test_a_segment_whose_header_was_not_written_is_begun_anew(make_log: MakeLog,
     with closing(log.open()) as sink:
         sink.write(STDOUT, b"x\n")
     assert lines(log) == [b"x\n"]
+
+
+def test_a_segment_of_another_version_is_left_as_it_is(make_log: MakeLog) -> None:
+    log = make_log()
+    log.directory.mkdir()
+    theirs = HEADER.pack(MAGIC, VERSION + 1, 0, 0) + b"something else"
+    (log.directory / "00000007.index").write_bytes(theirs)
+    with closing(log.open()) as sink:
+        sink.write(STDOUT, b"x\n")
+    assert lines(log) == [b"x\n"]
+    assert (log.directory / "00000007.index").read_bytes() == theirs
+    assert numbers(log.directory) == [7, 8]
 
 
 def test_strange_files_are_left_alone(make_log: MakeLog) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from pycore.errors import PycoreError
-from pycore.logs import CHUNK, STDERR, STDOUT, LogSink, NoLog, Query
+from pycore.logs import CHUNK, STDERR, STDOUT, LogSink, NoLog, PipeSink, Query
 from pycore.pump import LogPump
 
 from .conftest import MakeLog, lines, read
@@ -171,6 +171,28 @@ def test_a_driver_that_fails_loses_output_but_nothing_else(pump: LogPump, lost: 
     close(theirs)
     assert drained.wait(PATIENCE)
     assert test_both.bytes_of(STDOUT) == b"fine"
+
+
+def test_a_driver_that_fails_to_splice_and_to_close_ends_nothing(pump: LogPump) -> None:
+    class Broken(Memory):
+        def splice(self, stream: int, pipe: int, limit: int) -> int:
+            raise ValueError("a defect")
+
+        def recent(self, stream: int, length: int) -> bytes:
+            return b""
+
+        def close(self) -> None:
+            raise ValueError("another defect")
+
+    sink = Broken()
+    assert isinstance(sink, PipeSink)
+    ours, theirs = pipes()
+    drained = pump.add("a", sink, ours)
+    os.write(theirs[STDOUT], b"copied instead")
+    close(theirs)
+    assert drained.wait(PATIENCE)
+    assert sink.bytes_of(STDOUT) == b"copied instead"
+    assert pump.is_alive()
 
 
 # -- who looks on ----------------------------------------------------------------------------------------
