@@ -190,7 +190,7 @@ class Lifecycle:
         log = stdio is None and not process.tty
         sink = self.plugins.log(container, self.host()).open() if log else None
         try:
-            with streams(stdio, log=sink is not None or process.stdin_open, process=process) as given:
+            with streams(stdio, process) as given:
                 starting = self.launcher.launch(request, given, hold=hold)
         except BaseException:
             if sink:

@@ -17,10 +17,10 @@ STDIN, TERMINAL = "stdin", "terminal"
 
 
 @contextlib.contextmanager
-def streams(given: Stdio | None, *, log: bool, process: Process) -> Generator[Stdio, None, None]:
+def streams(given: Stdio | None, process: Process) -> Generator[Stdio, None, None]:
     """The program's streams: those given, or pipes and nothing, as the spec wants it.
 
-    ``log`` says whether its output is wanted. One that gets a terminal opens it later, inside.
+    One that gets a terminal opens it later, inside.
 
     The kept ends are the caller's, the program's own are closed here; after a failure all are.
     """
@@ -31,8 +31,7 @@ def streams(given: Stdio | None, *, log: bool, process: Process) -> Generator[St
     kept: dict[str, int] = {}
     try:
         stdin = _stdin(own, kept) if process.stdin_open and not process.tty else _null(own, os.O_RDONLY)
-        log = log and not process.tty
-        stdout, stderr = (_output(name, own, kept) if log else _null(own, os.O_WRONLY) for name in OUTPUTS)
+        stdout, stderr = (_null(own, os.O_WRONLY) if process.tty else _output(name, own, kept) for name in OUTPUTS)
         yield Stdio(stdin, stdout, stderr, kept)
     except BaseException:
         own += kept.values()

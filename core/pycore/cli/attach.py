@@ -61,7 +61,7 @@ def _attach(session: Session, arguments: argparse.Namespace) -> int:
     if live.drained is None:
         raise Conflict(
             f"the output of {record.full_name} does not come to pycore",
-            hint="it goes to who started it, or is thrown away: see [container.NAME.logging]",
+            hint="it goes to who started it with `run`",
         )
     with contextlib.closing(engine.attachment(record)) as attachment:
         attachment.connect(live, stdin=not arguments.no_stdin)
