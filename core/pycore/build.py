@@ -110,9 +110,7 @@ class Builder:
 
     def _entry(self, kind: str, name: str, body: Tree) -> tuple[dict[str, str], Sections]:
         shapes = self.kinds[kind]
-        parts = [
-            (table, self._table_at(body, table.word, (kind, name)) if table.word else body) for table in shapes
-        ]
+        parts = [(table, self._table_at(body, table.word, (kind, name)) if table.word else body) for table in shapes]
         drivers = {table.area: self._driver(table, values, (kind, name)) for table, values in parts if table.choices}
         sections: dict[type[Section], Section] = {}
         for table, values in parts:
