@@ -203,6 +203,7 @@ def not_amiss(engine: Engine) -> None:
     """Assert that the host is as the records say, and has nothing beside."""
     life = engine.open()
     for live in list(life.live.values()):
-        assert not live.exited.is_set() or live.settled.wait(10)
+        # One that was killed before its program ends by itself a moment later, with a start that was not decided.
+        assert not (live.exited.is_set() or live.failed) or live.settled.wait(10)
     found = [finding.what for finding in amiss(engine, life)]
     assert not found, found
