@@ -205,8 +205,7 @@ class Lifecycle:
         if master >= 0:
             live.kept = {**live.kept, TERMINAL: master}
             self.launcher.keep(live.record.id, TERMINAL, master)
-            sink = self.plugins.log(self.container(live.record), self.host()).open()
-            live.drained = self.pump.add(live.record.id, sink, {STDOUT: os.dup(master)})
+            self._pump(live, {STDOUT: os.dup(master)})
 
     def _attach(self, live: Live, starting: Starting, description: Description) -> None:
         ctx = self.context(live.record)
@@ -340,14 +339,19 @@ class Lifecycle:
         if STDIN in kept:
             os.set_blocking(kept[STDIN], False)
         if outputs:
-            sink = sink or self.plugins.log(self.container(record), self.host()).open()
-            live.drained = self.pump.add(record.id, sink, outputs)
+            self._pump(live, outputs, sink)
         with self._registry:
             self.live[record.id] = live
             early = self._early.pop(record.id, None)
         if early:
             self.over(live, *early)
         return live
+
+    def _pump(self, live: Live, outputs: Mapping[int, int], sink: LogSink | None = None) -> None:
+        """Let the output go to its log, ``sink`` where that is open already."""
+        container = live.container or self.container(live.record)
+        sink = sink or self.plugins.log(container, self.host()).open()
+        live.drained = self.pump.add(live.record.id, sink, outputs)
 
     def _on_exit(self, identity: str, status: int | None, ended: float) -> None:
         """Heard on the launcher's thread: note it, and leave the work to the janitor."""
@@ -543,18 +547,23 @@ class Lifecycle:
         """Send the signal that asks it to end; until when it may take, on the monotonic clock."""
         process = self.container(live.record)[Process]
         grace = parse_duration(process.stop_grace_period) if seconds is None else seconds
-        number = signal.SIGKILL if live.starting else signal_number(process.stop_signal)
-        self.launcher.kill(live.record.id, live.pidfd, number)
+        self.kill(live, signal.SIGKILL if live.starting else signal_number(process.stop_signal))
         if live.record.paused:
             self._thaw(live)
         return time.monotonic() + grace
+
+    def kill(self, live: Live, number: int) -> None:
+        """Send a signal to the first process; one that has ended is fine, its descriptor may be another's by then."""
+        with live.lock:
+            if not live.settled.is_set() and live.pidfd >= 0:
+                self.launcher.kill(live.record.id, live.pidfd, number)
 
     def signal(self, live: Live, number: int) -> None:
         """Pass a person's signal on. One that is to end the container is an order that it stays so."""
         ends = (signal.SIGKILL, signal_number(self.container(live.record)[Process].stop_signal))
         if number in ends:
             self._rewrite(live, wanted="stopped")
-        self.launcher.kill(live.record.id, live.pidfd, number)
+        self.kill(live, number)
         if number == signal.SIGKILL and live.record.paused:
             self._thaw(live)
 
@@ -573,7 +582,7 @@ class Lifecycle:
 
     def _see_end(self, live: Live, deadline: float) -> None:
         if not live.exited.wait(max(0.0, deadline - time.monotonic())):
-            self.launcher.kill(live.record.id, live.pidfd, signal.SIGKILL)
+            self.kill(live, signal.SIGKILL)
         if not live.settled.wait(KILL_WAIT):
             raise PycoreError(
                 f"{live.record.full_name} does not end, not even by SIGKILL",

@@ -58,6 +58,9 @@ class Live:
 
     def close(self) -> None:
         """Let go of the process; an adopted one that had ended already was never held."""
+        starting, self.starting = self.starting, None
+        if starting:
+            starting.close()
         kept, self.kept = self.kept, {}
         for fd in (self.pidfd, *kept.values()):
             if fd >= 0:

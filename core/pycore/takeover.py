@@ -85,15 +85,11 @@ def _after_boot(life: Lifecycle, record: ContainerRecord) -> None:
 
 def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
     live = life.look_after(replace(record, pid=adopted.pid), adopted.pidfd, adopted.kept)
-    if adopted.starting and record.pid:
-        live.starting = adopted.starting
-    elif adopted.starting:  # nobody knows how far it was brought
-        live.failed = True
-        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
-    elif adopted.pidfd >= 0 and not record.pid and _is_ours_still(life, adopted.pid):
-        live.failed = True  # it waited for a word of whoever started it, and ends without
-        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
-    elif adopted.pidfd >= 0:
+    live.starting = adopted.starting
+    if adopted.pidfd >= 0 and not record.pid and (adopted.starting or _is_ours_still(life, adopted.pid)):
+        live.failed = True  # nobody knows how far it was brought by whoever it waits for
+        life.kill(live, signal.SIGKILL)
+    elif adopted.pidfd >= 0 and not adopted.starting:
         if not record.pid:  # its program had just begun, and nobody had written that down yet
             live.record = replace(live.record, pid_started=start_time(adopted.pid), started=time.time())
         live.record = life.state.write(replace(live.record, status="running"))
@@ -127,6 +123,6 @@ def _clean_up(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None)
     if adopted:
         live = _adopt(life, record, adopted)
         live.failed = True
-        life.launcher.kill(record.id, live.pidfd, signal.SIGKILL)
+        life.kill(live, signal.SIGKILL)
         live.settled.wait(KILL_WAIT)
     life.remove(record)

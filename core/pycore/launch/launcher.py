@@ -87,6 +87,10 @@ class Starting(Protocol):
         """Let it confine itself and exec. Returns when the program runs; raises StartError."""
         ...
 
+    def close(self) -> None:
+        """Let go of it without a word: one that is held waits on, for whoever takes over."""
+        ...
+
     def abandon(self) -> PycoreError | None:
         """Kill it. Returns what it had said of a failure of its own, which came before any of ours."""
         ...

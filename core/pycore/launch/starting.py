@@ -87,6 +87,9 @@ class Launched:
             return False
         return True
 
+    def close(self) -> None:
+        self.channel.close()
+
     def abandon(self) -> PycoreError | None:
         if self.pidfd >= 0:
             send_signal(self.pidfd, signal.SIGKILL)

@@ -160,6 +160,9 @@ class FakeProcess(Starting):
         self.executed = True
         self.kernel.close_all()
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def abandon(self) -> PycoreError | None:
         if self._is_there():
             self.spawner.end(self.request.id, -signal.SIGKILL)
