@@ -40,6 +40,20 @@ def ended(pycore: Command) -> Iterator[None]:
     pycore.run("rm", "-f", "t")
 
 
+def sit_with_a_trap(pycore: Command, sit: SIT) -> Person:
+    """At a program in a container ``t`` that tells when it gets SIGHUP."""
+    pycore("run", "-d", "--name", "t", "--network", "none", "host", "sleep", "1000")
+    program = "trap 'echo hup > /dev/shm/hup; exit' HUP; echo ready; while :; do sleep 0.1; done"
+    me = sit("exec", "-it", "t", "sh", "-c", program)
+    me.sees("ready")
+    return me
+
+
+def until_hung_up(pycore: Command) -> None:
+    """Until that program has got it."""
+    until(lambda: pycore.run("exec", "t", "cat", "/dev/shm/hup").out == "hup\n")
+
+
 def test_a_shell_in_a_container_is_like_a_shell(pycore: Command, sit: SIT) -> None:
     me = sit(*RUN, size=(33, 99))
     me.sees(PROMPT)
@@ -157,21 +171,12 @@ def test_a_supervisor_that_is_killed_costs_nothing_but_a_moment(pycore: Command,
 
 def test_a_terminal_is_put_back_when_its_supervisor_is_killed(pycore: Command, sit: SIT) -> None:
     """An exec has nothing to go on with: it ends, and its program gets SIGHUP."""
-    pycore("run", "-d", "--name", "t", "--network", "none", "host", "sleep", "1000")
-    me = sit(
-        "exec",
-        "-it",
-        "t",
-        "sh",
-        "-c",
-        "trap 'echo hup > /dev/shm/hup; exit' HUP; echo ready; while :; do sleep 0.1; done",
-    )
-    me.sees("ready")
+    me = sit_with_a_trap(pycore, sit)
     assert me.is_raw
     os.kill(pycore.supervisor(), signal.SIGKILL)
     assert me.ends() == 125
     assert me.settings() == me.before
-    until(lambda: pycore.run("exec", "t", "cat", "/dev/shm/hup").out == "hup\n")
+    until_hung_up(pycore)
 
 
 def test_a_client_that_is_stopped_has_its_terminal_back_meanwhile(pycore: Command, sit: SIT) -> None:
@@ -224,18 +229,9 @@ def test_exec_ends_with_its_program_whatever_that_has_left(pycore: Command, sit:
 
 
 def test_the_program_of_a_client_that_is_killed_gets_sighup(pycore: Command, sit: SIT) -> None:
-    pycore("run", "-d", "--name", "t", "--network", "none", "host", "sleep", "1000")
-    me = sit(
-        "exec",
-        "-it",
-        "t",
-        "sh",
-        "-c",
-        "trap 'echo hup > /dev/shm/hup; exit' HUP; echo ready; while :; do sleep 0.1; done",
-    )
-    me.sees("ready")
+    me = sit_with_a_trap(pycore, sit)
     me.signal(signal.SIGKILL)
-    until(lambda: pycore.run("exec", "t", "cat", "/dev/shm/hup").out == "hup\n")
+    until_hung_up(pycore)
     assert me.settings() == me.before
 
 

@@ -6,38 +6,24 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pycore.hookspecs import Host
-from pycore.spec import App, Container, Section
 from pycore.testing.fake import FakeKernel
 from pycore_supervision.health import Health
 from pycore_supervision.init import FirstProcess
 from pycore_supervision.restart import Backoff, Restart
+from support.describing import Make, maker
 from support.here import Here
 
-SECTIONS: tuple[type[Section], ...] = (Restart, Backoff, Health, FirstProcess)
-
-Make = Callable[..., Container]
+SECTIONS = (Restart, Backoff, Health, FirstProcess)
 
 
 @pytest.fixture
 def make() -> Make:
-    """``make(restart="always")``: a container with these fields, each in the section that has it."""
-
-    def container(name: str = "web", app: str = "shop", **fields: Any) -> Container:
-        unknown = set(fields) - {field for kind in SECTIONS for field in kind.model_fields}
-        assert not unknown, unknown
-        sections = {
-            kind: kind.model_validate({key: value for key, value in fields.items() if key in kind.model_fields})
-            for kind in SECTIONS
-        }
-        return Container(App(app, Path("/")), name, {}, sections, id="c0ffee")
-
-    return container
+    return maker(SECTIONS)
 
 
 @pytest.fixture
