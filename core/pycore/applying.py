@@ -104,7 +104,7 @@ class Apply:
             self.life.stop(layer)
         waiting = [record for record in records if record not in running and record.restart_at]
         if waiting:
-            self.back += [partial(self.life.schedule, record) for record in waiting]
+            self.back += [partial(self.life.wait_again, record) for record in waiting]
             self.life.stop(waiting)
 
     def _start(self, actions: Sequence[Action]) -> None:

@@ -183,8 +183,9 @@ class Lifecycle:
         attached = (*left, *(entry for entry in to_records(description.attach) if entry not in left))
         health = "starting" if self.plugins.health(container, self.host()) else ""
         fresh = replace(record, attached=attached, exit_status=None, reason="", health=health, wanted="running")
-        counted = {"restarts": record.restarts + 1} if restart else {"restarts": 0, "delay": 0.0}
-        record = self.state.write(replace(fresh, restart_at=0.0, **counted))
+        # A restart is still to be done until the program runs: whoever takes over from us then does it.
+        counted = {"restarts": record.restarts + 1} if restart else {"restarts": 0, "delay": 0.0, "restart_at": 0.0}
+        record = self.state.write(replace(fresh, **counted))
         began = self.executor.clock()
         process = container[Process]
         log = stdio is None and not process.tty
@@ -221,7 +222,8 @@ class Lifecycle:
         self.executor.note(live.record.full_name, "exec", lambda: "enter, confine, exec", began)
         with live.lock:
             if not live.settled.is_set():
-                live.record = self.state.write(replace(live.record, status="running", started=time.time()))
+                running = replace(live.record, status="running", started=time.time(), restart_at=0.0)
+                live.record = self.state.write(running)
         self.events.emit("start", live.record)
         self.watch_health(live)
         self.tell()
@@ -388,10 +390,9 @@ class Lifecycle:
     def _settle(self, live: Live) -> None:
         record = replace(live.record, status="stopped", pid=0, exit_status=live.status, finished=live.ended)
         try:
-            reason = "" if live.failed else self._reason(live)
-            record = self.detach(replace(record, reason=reason))
-            delay = None if live.failed else self._delay(live)
-            live.record = self.state.write(self._to_restart(record, delay)) if delay is not None else record
+            if not live.failed:  # else whoever starts it says why, and what follows
+                record = self._to_restart(replace(record, reason=self._reason(live)), self._delay(live))
+            live.record = self.detach(record)
         finally:  # only now: who asks meanwhile must find that there is still something to wait for
             with self._registry:
                 self.live.pop(record.id, None)
@@ -399,7 +400,7 @@ class Lifecycle:
         if live.failed:
             return
         self.events.emit("die", live.record, exit_status=live.status, reason=live.record.reason)
-        if delay is not None:
+        if live.record.restart_at:
             self.schedule(live.record)
         elif record.auto_remove:
             self.remove(live.record)
@@ -441,12 +442,21 @@ class Lifecycle:
         return self.plugins.restart(self.container(record), end)
 
     @staticmethod
-    def _to_restart(record: ContainerRecord, delay: float) -> ContainerRecord:
+    def _to_restart(record: ContainerRecord, delay: float | None) -> ContainerRecord:
+        """The record of a container that has ended; ``delay`` is its policy's answer."""
+        if delay is None:
+            return replace(record, restart_at=0.0)
         return replace(record, delay=delay, restart_at=time.time() + delay)
 
     def schedule(self, record: ContainerRecord) -> None:
         wait = max(0.0, record.restart_at - time.time())
         self._restarts[record.id] = self.watch.at(wait, partial(self._restart, record.id), slow=True)
+
+    def wait_again(self, record: ContainerRecord) -> None:
+        """Let a container that was stopped while it waited for its restart wait for it as before."""
+        with self.turn(record.id):
+            waiting = replace(self.current(record), wanted=record.wanted, restart_at=record.restart_at)
+            self.schedule(self.state.write(waiting))
 
     def _cancel_restart(self, identity: str) -> None:
         later = self._restarts.pop(identity, None)
@@ -471,10 +481,10 @@ class Lifecycle:
         end = End(status=125, ran=0.0, restarts=record.restarts, delay=record.delay, stopped=False)
         delay = self.plugins.restart(self.container(record), end)
         record = replace(record, reason=error.message, exit_status=125, status="stopped")
-        self.state.write(self._to_restart(record, delay) if delay is not None else record)
+        record = self.state.write(self._to_restart(record, delay))
         self.events.emit("die", record, exit_status=125, reason=error.message)
-        if delay is not None:
-            self.schedule(self.current(record))
+        if record.restart_at:
+            self.schedule(record)
 
     # -- health ------------------------------------------------------------------------------------------
 

@@ -63,15 +63,18 @@ def _finish_changes(life: Lifecycle) -> None:
 def _take_over(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None) -> None:
     if record.status in ("creating", "removing"):
         _clean_up(life, record, adopted)
-    elif adopted:
-        _adopt(life, record, adopted)
-    elif record.pid:
-        ended = record.finished or time.time()
-        _adopt(life, record, Adopted(record.id, 0, -1, status=record.exit_status, ended=ended))
+        return
+    if record.pid and not adopted:
+        adopted = Adopted(record.id, 0, -1, status=record.exit_status, ended=record.finished or time.time())
+    if adopted:
+        live = _adopt(life, record, adopted)
+        if not live.failed:
+            return
+        live.settled.wait(KILL_WAIT)
     elif record.attached:
         life.detach(record)
-    elif record.restart_at:
-        life.schedule(record)
+    if record.restart_at:
+        life.schedule(life.current(record))
 
 
 def _after_boot(life: Lifecycle, record: ContainerRecord) -> None:
@@ -92,7 +95,7 @@ def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
     elif adopted.pidfd >= 0 and not adopted.starting:
         if not record.pid:  # its program had just begun, and nobody had written that down yet
             live.record = replace(live.record, pid_started=start_time(adopted.pid), started=time.time())
-        live.record = life.state.write(replace(live.record, status="running"))
+        live.record = life.state.write(replace(live.record, status="running", restart_at=0.0))
         _settle_pause(life, live)
         life.watch_health(live)
     live.decided.set()

@@ -231,6 +231,60 @@ def engine_itself(place: Place) -> list[int]:
     return [os.getpid()]
 
 
+LASTING = app_of(web=MORE | {"restart": "always", "backoff": {"delay_min": "10ms"}})
+
+
+def is_back(engine: Engine) -> bool:
+    record = engine.find("shop/web")
+    return record.status == "running" and record.restarts > 0
+
+
+def until_back(engine: Engine) -> None:
+    changed = engine.open().changed
+    with changed:
+        assert changed.wait_for(partial(is_back, engine), 10), engine.find("shop/web")
+
+
+def come_again(place: Place, deadly: int) -> list[str]:
+    """In a child: a program is killed, and its policy starts it again, with death at one of the moments of that."""
+    moments = Moments(deadly)
+    engine = place.engine(moments)
+    engine.apply(place.app(LASTING))
+    moments.counting = True
+    os.kill(engine.find("shop/web").pid, signal.SIGKILL)
+    until_back(engine)
+    moments.tick("the end")
+    moments.counting = False
+    return moments.passed
+
+
+def came_again(place: Place) -> None:
+    """In a child: the next engine has it running."""
+    engine = place.engine()
+    until_back(engine)
+    not_amiss(engine)
+    clean_up(place, engine)
+
+
+@pytest.mark.slow
+def test_a_restart_is_not_lost_whenever_the_engine_dies(place: Place) -> None:
+    clean = place.snapshot(NAMES)
+    moments: list[str] = []
+    status, moments = in_child(partial(come_again, place, 0))
+    assert status == 0
+    assert in_child(partial(came_again, place))[0] == 0
+    assert "before launch" in moments
+    for deadly in range(1, len(moments) + 1):
+        note = f"{deadly}: {moments[deadly - 1]}"
+        assert in_child(partial(come_again, place, deadly))[0] == -signal.SIGKILL, note
+        status, _ = in_child(partial(came_again, place))
+        if status:
+            in_child(partial(clean_up, place))
+        assert not status, note
+        place.spawners_gone()
+        assert place.snapshot(NAMES) == clean, note
+
+
 def _name(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text(encoding="ascii", errors="replace")

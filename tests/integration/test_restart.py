@@ -94,6 +94,16 @@ def test_one_that_waits_for_its_restart_can_be_stopped_and_started(pycore: Comma
         assert "restart" not in happenings.words()
 
 
+def test_one_that_waits_for_its_restart_waits_on_after_an_apply_that_failed(pycore: Command) -> None:
+    slow = 'delay_min = "2s"'
+    with Happenings(pycore) as happenings:
+        pycore("apply", pycore.write(spec(shell("exit 3"), "always", slow)))
+        happenings.word("die", 1)
+        broken = pycore.write(spec('["/no/such/program"]', "always", slow), "broken.toml")
+        assert "/no/such/program" in pycore.fails("apply", broken, status=127)
+        happenings.word("restart", 1)
+
+
 def test_one_that_waits_for_its_restart_can_be_removed(pycore: Command) -> None:
     with Happenings(pycore) as happenings:
         file = pycore.write(spec(shell("exit 1"), "always", SLOW))
