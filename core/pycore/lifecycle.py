@@ -81,6 +81,7 @@ class Lifecycle:
         self._janitor.join(KILL_WAIT)
         self.launcher.close()
         self.pump.stop()
+        self.events.close()
         for live in self.live.values():
             live.close()
 

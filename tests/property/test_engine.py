@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -79,6 +80,7 @@ class World:
     """A host in memory with an engine on it, and what an engine keeps on disk, in a directory of its own."""
 
     def __init__(self) -> None:
+        self.open_files = len(os.listdir("/proc/self/fd"))
         self.base = Path(tempfile.mkdtemp(prefix="pycore-world-"))
         self.kernel = FakeKernel(HOST_FILES)
         self.spawner = FakeSpawner(self.kernel)
@@ -123,6 +125,7 @@ class World:
         shutil.rmtree(self.base)
         assert left == self.start
         assert not self.spawner.running
+        assert len(os.listdir("/proc/self/fd")) == self.open_files, "a descriptor was left open"
 
 
 def plan_of(world: World, app: App) -> Plan:
