@@ -535,9 +535,9 @@ def test_a_spawner_that_does_not_answer_is_done_without(yard: Launching, monkeyp
 def test_code_counts_as_replaced_when_a_file_of_it_is_new_or_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not protocol.is_replaced(1e12)
+    assert not protocol.is_replaced(10**21)
     assert protocol.is_replaced(0)
     module = type(sys)("gone")
     module.__file__ = str(tmp_path / "gone.py")
     monkeypatch.setitem(sys.modules, "gone", module)
-    assert protocol.is_replaced(1e12)
+    assert protocol.is_replaced(10**21)

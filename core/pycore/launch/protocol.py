@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 PROTOCOL = 2
+
+_CLOCK_REALTIME_COARSE = 5
+"""clock_gettime(2), from linux/time.h; Python has no name for it."""
 
 DIRECTORY = "spawners"
 """Below the run dir: the socket of each spawner, ``PID.sock``."""
@@ -22,14 +26,23 @@ def code() -> list[str]:
     return [sys.executable, *sys.path]
 
 
-def is_replaced(since: float) -> bool:
-    """Whether any loaded code has been replaced on disk since a time (seconds since 1970): then this process is old.
+def stamp() -> int:
+    """Now, on the clock that file systems take their times from, in nanoseconds since 1970.
+
+    It goes in ticks of some milliseconds and lags behind the exact one: what is replaced just after an exact time may
+    bear an earlier one.
+    """
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+
+def is_replaced(since: int) -> bool:
+    """Whether any loaded code has been replaced on disk since a :func:`stamp`: then this process is old.
 
     The change time of the inode counts, since installers put files in place with modification times of long ago.
     """
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     try:
-        return any(os.stat(file).st_ctime > since for file in files if file)
+        return any(os.stat(file).st_ctime_ns >= since for file in files if file)
     except OSError:
         return True
 

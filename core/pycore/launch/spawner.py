@@ -131,7 +131,7 @@ class Spawner:
         self.wakeup, self._signalled = socket.socketpair()
         for end in (self.wakeup, self._signalled):
             end.setblocking(False)
-        self._code, self._since = protocol.code(), time.time()
+        self._code, self._since = protocol.code(), protocol.stamp()
         self._namespaces = _namespaces("self")
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
