@@ -87,9 +87,11 @@ class FreezeApart(Operation):
         ctx.kernel.mkdir(f"{self.root}/{self.parent}")
         ctx.kernel.mkdir(self.path)
 
-    def _late(self, ctx: Context) -> set[str]:
+    def _late(self, ctx: Context) -> list[str]:
         """Processes of the container that have not been moved: some were made while we moved others."""
-        return set(ctx.kernel.read(self.members).split()) - set(ctx.kernel.read(f"{self.path}/cgroup.procs").split())
+        members = ctx.kernel.read(self.members).split()
+        frozen = set(ctx.kernel.read(f"{self.path}/cgroup.procs").split())
+        return [pid for pid in members if pid not in frozen]
 
     def _turn(self, ctx: Context, *, frozen: bool) -> None:
         if self.unified:
