@@ -138,7 +138,7 @@ def ask(option: Option, settings: Settings) -> int | None:
                 resume = text.decode("utf-8", "surrogateescape").split("\0")
                 line.sent = True
             else:
-                from pycore.succession import succeed
+                from pycore.resident.succession import succeed
 
                 succeed(option, text.decode())
                 begun = False
@@ -281,7 +281,7 @@ def connect(option: Option) -> Socket:
             pass
         finally:
             os.close(directory)
-    from pycore.supervisor import start_supervisor
+    from pycore.resident.supervisor import start_supervisor
 
     try:
         start_supervisor(option.run_dir, option.data_dir)

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pycore.changes import finish
+from pycore.convergence.changes import finish
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 from pycore.launch.idmap import root_id
-from pycore.lifecycle import Lifecycle
+from pycore.life.lifecycle import Lifecycle
 from pycore.ops import Context, Operation
 from pycore.plan import identity
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 
 SPAWNER = "pycore-spawner"
 """What a spawner's process is called (PR_SET_NAME)."""

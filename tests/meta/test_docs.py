@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from pycore.hookspecs import Hooks
-from pycore.load import load_file
 from pycore.plugins import load_plugins
+from pycore.source.load import load_file
 from pycore.steps import Step
 from pycore.testing.reference import reference
 from support.needs import ROOT

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pycore.engine import Engine
 from pycore.errors import PycoreError, SpecError
-from pycore.execute import Executor
-from pycore.load import load_source
+from pycore.life.execute import Executor
 from pycore.ops import Context, Operation
 from pycore.plan import Kind, Plan
 from pycore.plugins import load_plugins
+from pycore.source.load import load_source
 from pycore.spec import App
 from pycore.steps import Phase
 from pycore.testing.fake import FakeKernel

@@ -9,10 +9,10 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 from pycore.errors import SpecError
-from pycore.load import load_source, load_text
 from pycore.plugins import load_plugins
-from pycore.render import render
-from pycore.runflags import to_toml
+from pycore.source.load import load_source, load_text
+from pycore.source.render import render
+from pycore.source.runflags import to_toml
 from pycore.spec import App
 from pycore.testing.strategies import DIRECTORY, Source, apps, specs
 

@@ -12,8 +12,8 @@ from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pycore.lines import Line, LineMaker
 from pycore.logs import STDERR, STDOUT, Chunk, PipeSink, Query
+from pycore.logs.lines import Line, LineMaker
 from pycore_logging.file import FileLog
 
 PIECES = st.lists(

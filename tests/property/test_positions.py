@@ -8,7 +8,7 @@ import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
-from pycore.positions import DEPTH, Path, line_column, places
+from pycore.source.positions import DEPTH, Path, line_column, places
 
 BARE = st.text("abcXYZ019_-", min_size=1, max_size=4)
 INNER = st.text("aé界\u202e \"\\#[]{}'=,.", max_size=6)

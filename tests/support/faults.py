@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pycore.engine import Engine
-from pycore.execute import Executor
-from pycore.load import load_source
+from pycore.life.execute import Executor
 from pycore.ops import Operation
 from pycore.plugins import Plugins
+from pycore.source.load import load_source
 from pycore.spec import App
 from pycore.testing.fake import FakeKernel, Mount
 from pycore.testing.launcher import FakeSpawner

@@ -20,14 +20,14 @@ from typing import Any
 
 from pycore.doctor import amiss
 from pycore.engine import Engine
-from pycore.execute import Executor
 from pycore.hookspecs import Host
+from pycore.life.execute import Executor
 from pycore.linux import nftables
 from pycore.linux.look import Look
-from pycore.load import load_source
 from pycore.ops import Operation
 from pycore.plan import identity
 from pycore.plugins import Plugins
+from pycore.source.load import load_source
 from pycore.spec import App
 
 Source = dict[str, Any]

@@ -25,7 +25,7 @@ from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 
 RECORD = ContainerRecord(
     id="0123", app="shop", name="web", directory="/", status="running", pid=7, created=1.0, started=1.0,

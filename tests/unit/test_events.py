@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pycore.events import FILE, OLD, Event, EventQuery, Events
+from pycore.records.events import FILE, OLD, Event, EventQuery, Events
 
 SECONDS = 20
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycore.errors import ProbeFailed
-from pycore.health import KEPT, LONGEST, Health, HealthWatch, Result, Word, ask
 from pycore.hookspecs import HealthCheck, Inside
-from pycore.watch import Watch
+from pycore.life.health import KEPT, LONGEST, Health, HealthWatch, Result, Word, ask
+from pycore.life.watch import Watch
 
 
 @dataclass

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from pycore.errors import SpecError, UsageError
-from pycore.load import MAX_FILE, load_file, load_source, load_text
-from pycore.render import render
+from pycore.source.load import MAX_FILE, load_file, load_source, load_text
+from pycore.source.render import render
 from pycore.spec import App, Process
 from support.toys import Net, Wired, toys
 

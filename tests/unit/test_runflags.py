@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pycore.cli.parser import Parser
 from pycore.errors import UsageError
 from pycore.plugins import Plugins, load_plugins
-from pycore.runflags import add_arguments, spec, to_toml
-from pycore.variables import interpolate
+from pycore.source.runflags import add_arguments, spec, to_toml
+from pycore.source.variables import interpolate
 
 
 @pytest.fixture(scope="module")

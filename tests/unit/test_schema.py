@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pycore.plugins import load_plugins
-from pycore.schema import json_schema
+from pycore.source.schema import json_schema
 from pycore.testing.reference import reference
 from support.needs import ROOT
 from support.toys import toys

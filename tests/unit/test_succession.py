@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pycore.client import SOCKET_FILE, VERSION
 from pycore.launch.address import listen
-from pycore.notify import Notifier
-from pycore.succession import make_way, order_of, refusal
-from pycore.supervisor import RETIRE, receive
+from pycore.resident.notify import Notifier
+from pycore.resident.succession import make_way, order_of, refusal
+from pycore.resident.supervisor import RETIRE, receive
 
 IN_ORDER = [
     "0.1.dev3/2", "0.1a1/2", "0.1.0b2/2", "0.1rc1/2", "0.1.0/1", "0.1/2", "0.1.post1/2", "0.1.1/2", "0.2/1", "0.10/2",

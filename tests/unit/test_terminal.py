@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycore.onlookers import Tap
-from pycore.relay import Client, Ending, MasterSource, Relay
-from pycore.terminal import DetachKeys, RawMode, parse_keys, redraw, set_window_size, window_size
+from pycore.logs.onlookers import Tap
+from pycore.streams.relay import Client, Ending, MasterSource, Relay
+from pycore.streams.terminal import DetachKeys, RawMode, parse_keys, redraw, set_window_size, window_size
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Mapping
 
 from pycore.linux.look import Look
-from pycore.state import ContainerRecord
-from pycore.stats import Sample
-from pycore.told import Told
-from pycore.top import processes
+from pycore.looking.stats import Sample
+from pycore.looking.told import Told
+from pycore.looking.top import processes
+from pycore.records.state import ContainerRecord
 
 
 class Proc(Look):

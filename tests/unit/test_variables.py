@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pycore.variables import VariableError, interpolate
+from pycore.source.variables import VariableError, interpolate
 
 ENVIRONMENT = {"A": "a", "EMPTY": "", "MONEY": "$A ${A}"}
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycore.pool import Pool
-from pycore.watch import Later, Watch
+from pycore.life.pool import Pool
+from pycore.life.watch import Later, Watch
 
 SECONDS = 20
 """How long a test waits for what must come."""

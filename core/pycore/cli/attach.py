@@ -7,15 +7,15 @@ import contextlib
 import signal
 from collections.abc import Callable, Generator
 
-from pycore.attachment import Attachment
 from pycore.cli.parser import Verb
 from pycore.cli.session import ENDING, Interrupted, Session
 from pycore.cli.waiting import wait_for
 from pycore.engine import Engine
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError
-from pycore.relay import Client, Ending, Relay
-from pycore.state import ContainerRecord
-from pycore.terminal import DETACH_KEYS, RawMode, is_terminal, parse_keys, redraw, window_size
+from pycore.life.attachment import Attachment
+from pycore.records.state import ContainerRecord
+from pycore.streams.relay import Client, Ending, Relay
+from pycore.streams.terminal import DETACH_KEYS, RawMode, is_terminal, parse_keys, redraw, window_size
 
 
 def verbs(verb: Verb, engine: Engine) -> None:

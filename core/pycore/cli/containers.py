@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Any
 
-from pycore.applying import stop_order
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session, report
 from pycore.cli.waiting import wait_attached, wait_for
+from pycore.convergence.applying import stop_order
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
 from pycore.logs import STDERR, Query
+from pycore.records.state import ContainerRecord
 from pycore.spec import signal_number
-from pycore.state import ContainerRecord
 
 _DRAIN = 10.0
 """Seconds for the last of a container's output to be printed after its end."""

@@ -16,9 +16,9 @@ from pycore.cli.parser import Verb
 from pycore.cli.session import Interrupted, Session
 from pycore.engine import Call, Engine
 from pycore.errors import PycoreError, UsageError
-from pycore.execution import Execution
 from pycore.launch import archive
 from pycore.launch.launcher import Stdio
+from pycore.life.execution import Execution
 
 _INSIDE = "pycore.launch.archive:"
 _WORDS = 4096

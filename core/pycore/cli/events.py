@@ -13,7 +13,7 @@ from pycore.cli.parser import Verb
 from pycore.cli.session import Session
 from pycore.engine import Engine
 from pycore.errors import UsageError
-from pycore.events import Event, EventQuery
+from pycore.records.events import Event, EventQuery
 
 _HEAD = ("time", "what", "app", "container", "id")
 

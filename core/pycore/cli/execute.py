@@ -8,16 +8,16 @@ import os
 import select
 from collections.abc import Generator
 
-from pycore import runflags
 from pycore.cli.attach import add_arguments, require_terminal, terminal_client
 from pycore.cli.parser import Verb
 from pycore.cli.session import ENDING, Interrupted, Session
 from pycore.engine import Engine
 from pycore.errors import UsageError
-from pycore.execution import Execution
 from pycore.launch.launcher import Stdio
-from pycore.relay import Ending, MasterSource, Relay
-from pycore.terminal import window_size
+from pycore.life.execution import Execution
+from pycore.source import runflags
+from pycore.streams.relay import Ending, MasterSource, Relay
+from pycore.streams.terminal import window_size
 
 
 def verbs(verb: Verb, engine: Engine) -> None:

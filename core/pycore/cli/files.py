@@ -7,14 +7,14 @@ import contextlib
 import threading
 from collections.abc import Generator
 
-from pycore.applying import Cancel
 from pycore.cli.parser import Verb
 from pycore.cli.plans import STYLES, plan_json, plan_text, timings_text, unchanged_text
 from pycore.cli.progress import progress_of
 from pycore.cli.session import ENDING, Session
 from pycore.cli.text import count
+from pycore.convergence.applying import Cancel
 from pycore.engine import Engine
-from pycore.execute import Timing
+from pycore.life.execute import Timing
 
 
 def verbs(verb: Verb, engine: Engine) -> None:

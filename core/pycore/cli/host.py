@@ -35,7 +35,7 @@ def _plugins(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _schema(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore.schema import json_schema
+    from pycore.source.schema import json_schema
 
     session.out(json.dumps(json_schema(session.engine.plugins), indent=2) + "\n")
     return 0
@@ -93,7 +93,7 @@ def _finding(finding: doctor.Finding) -> dict[str, object]:
 
 
 def _supervise(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore.supervisor import supervise
+    from pycore.resident.supervisor import supervise
 
     supervise(session.engine.run_dir, session.engine.data_dir)
     return 0

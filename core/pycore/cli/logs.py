@@ -18,9 +18,9 @@ from pycore.cli.screen import is_terminal
 from pycore.cli.session import Interrupted, Session
 from pycore.engine import Engine
 from pycore.errors import UsageError
-from pycore.lines import Line
 from pycore.logs import NOTE, STDERR, Query
-from pycore.state import ContainerRecord
+from pycore.logs.lines import Line
+from pycore.records.state import ContainerRecord
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 """Of names, in turns: ANSI's cyan, yellow, green, magenta, blue, then their bright kin."""

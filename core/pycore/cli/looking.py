@@ -14,8 +14,8 @@ from pycore.cli.screen import Cell, Column
 from pycore.cli.session import Session
 from pycore.cli.text import ago, size
 from pycore.engine import Engine
-from pycore.state import ContainerRecord
-from pycore.top import Process
+from pycore.looking.top import Process
+from pycore.records.state import ContainerRecord
 
 _NUMBER = re.compile(r"(\d{1,18})")
 

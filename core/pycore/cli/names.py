@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pycore.cli.rows import process_of, state_of
 from pycore.engine import Engine
 from pycore.errors import UsageError
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 
 
 def containers_of(engine: Engine, words: Sequence[str]) -> list[ContainerRecord]:

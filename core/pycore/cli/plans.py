@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pycore.cli.text import count
-from pycore.execute import Timing
+from pycore.life.execute import Timing
 from pycore.ops import Operation, to_record
 from pycore.plan import Action, Kind, Plan
 

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from pycore.applying import FINAL
 from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
+from pycore.convergence.applying import FINAL
 from pycore.errors import PycoreError
 
 _PAUSE = 0.05

@@ -10,8 +10,8 @@ from pycore.cli.screen import Cell, Column
 from pycore.cli.text import ago, short, span
 from pycore.engine import Engine
 from pycore.errors import PycoreError
-from pycore.live import exit_code
-from pycore.state import ContainerRecord
+from pycore.life.live import exit_code
+from pycore.records.state import ContainerRecord
 
 Row = dict[str, Any]
 

@@ -7,18 +7,18 @@ import contextlib
 import os
 import threading
 
-from pycore import runflags
-from pycore.attachment import Attachment
 from pycore.cli import attach
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session
 from pycore.cli.waiting import pass_signals, wait_attached
 from pycore.engine import Engine
 from pycore.launch.launcher import Stdio
-from pycore.live import Live
+from pycore.life.attachment import Attachment
+from pycore.life.live import Live
+from pycore.records.state import ContainerRecord
+from pycore.source import runflags
 from pycore.spec import App, Process
-from pycore.state import ContainerRecord
-from pycore.terminal import window_size
+from pycore.streams.terminal import window_size
 
 
 def verbs(verb: Verb, engine: Engine) -> None:

@@ -18,7 +18,7 @@ from pycore.cli.text import columns, harmless
 from pycore.client import RESUME
 from pycore.engine import Engine
 from pycore.errors import PycoreError, SpecError
-from pycore.render import render
+from pycore.source.render import render
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """Signals by which a person ends a command."""

@@ -11,7 +11,7 @@ from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
 from pycore.cli.text import columns, size
 from pycore.engine import Engine
-from pycore.stats import Sample
+from pycore.looking.stats import Sample
 
 ROUND = 1.0
 """Seconds between two samples."""

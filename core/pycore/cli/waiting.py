@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pycore.cli.session import Interrupted, Session
 from pycore.engine import Engine
 from pycore.errors import NotFound, PycoreError
-from pycore.events import EventQuery
-from pycore.live import exit_code
+from pycore.life.live import exit_code
+from pycore.records.events import EventQuery
 
 OF_TERMINAL = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 """Signals that are about the client's own terminal."""

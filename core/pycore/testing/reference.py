@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from pycore.layout import CONTAINER, Table, tables
 from pycore.plugins import Owner, Plugins, load_plugins
-from pycore.schema import Schema, section_schemas, values_of
+from pycore.source.layout import CONTAINER, Table, tables
+from pycore.source.schema import Schema, section_schemas, values_of
 from pycore.spec import Section
 
 _INTRODUCTION = """\

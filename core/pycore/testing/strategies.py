@@ -16,10 +16,10 @@ import pydantic
 from hypothesis import strategies as st
 
 from pycore.errors import SpecError
-from pycore.layout import CONTAINER, DRIVER, Table, tables
-from pycore.load import load_source
 from pycore.plugins import Plugins
-from pycore.schema import Schema, section_schemas, values_of
+from pycore.source.layout import CONTAINER, DRIVER, Table, tables
+from pycore.source.load import load_source
+from pycore.source.schema import Schema, section_schemas, values_of
 from pycore.spec import NAME_PATTERN, App, Section
 
 Source = dict[str, Any]
@@ -45,7 +45,7 @@ def apps(plugins: Plugins, fields: Overrides | None = None, name: str = "app") -
 
 
 def specs(plugins: Plugins, fields: Overrides | None = None, name: str | None = None) -> st.SearchStrategy[Source]:
-    """Valid specs as plain values, for :func:`pycore.load.load_source` or, as TOML, for a file."""
+    """Valid specs as plain values, for :func:`pycore.source.load.load_source` or, as TOML, for a file."""
     drafts = _Drafts(plugins, fields or {}).source(name)
     return drafts.map(lambda draft: repaired(draft, plugins)).filter(bool)
 

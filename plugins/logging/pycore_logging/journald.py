@@ -12,8 +12,8 @@ from typing import IO
 
 from pycore.errors import Problem, PycoreError
 from pycore.hookspecs import Driver, Host, hookimpl
-from pycore.lines import LineMaker
 from pycore.logs import STDERR, STDOUT, Chunk, Log, LogReader, LogSink, Query
+from pycore.logs.lines import LineMaker
 from pycore.ops import Operation
 from pycore.spec import Container
 

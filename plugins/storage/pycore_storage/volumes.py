@@ -10,8 +10,8 @@ import pydantic
 from pycore.errors import Problem
 from pycore.hookspecs import Host, hookimpl
 from pycore.ops import Operation
+from pycore.source.wording import did_you_mean
 from pycore.spec import App, Change, Container, Many, Name, Section, Text, looks, pick, setting
-from pycore.wording import did_you_mean
 
 from pycore_storage.notation import TmpfsMount, VolumeMount, parse_tmpfs, parse_volume
 from pycore_storage.ops.mounts import Bind, Tmpfs, Volume

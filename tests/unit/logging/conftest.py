@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pycore.lines import Line, LineMaker
 from pycore.logs import Chunk, Query
+from pycore.logs.lines import Line, LineMaker
 from pycore_logging.file import FileLog
 from pycore_logging.segments import SUFFIXES, numbers, path
 

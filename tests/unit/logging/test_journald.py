@@ -13,7 +13,7 @@ import pytest
 from pycore.errors import PycoreError
 from pycore.hookspecs import Host
 from pycore.logs import STDERR, STDOUT, Query
-from pycore.pump import LogPump
+from pycore.logs.pump import LogPump
 from pycore.spec import App, Container
 from pycore.testing.fake import FakeKernel
 from pycore_logging import journal, journald

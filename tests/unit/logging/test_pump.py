@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pycore.errors import PycoreError
 from pycore.logs import CHUNK, STDERR, STDOUT, LogSink, NoLog, PipeSink, Query
-from pycore.pump import LogPump
+from pycore.logs.pump import LogPump
 
 from .conftest import MakeLog, lines, read
 

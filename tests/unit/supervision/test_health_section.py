@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycore.errors import Problem, SpecError
 from pycore.hookspecs import Host
-from pycore.load import load_source
 from pycore.plugins import load_plugins
+from pycore.source.load import load_source
 from pycore.spec import Change
 from pycore_supervision.health import Health, pycore_health
 from pycore_supervision.notation import Address, Url, parse_address, parse_url

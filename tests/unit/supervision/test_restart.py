@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycore.errors import SpecError
 from pycore.hookspecs import End
-from pycore.load import load_source
 from pycore.plugins import load_plugins
+from pycore.source.load import load_source
 from pycore.spec import parse_duration
 from pycore_supervision.restart import Backoff, Policy, Restart, delay, parse_policy, pycore_restart
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from pycore.client import SOCKET_FILE, VERSION, Option, fail
 from pycore.errors import Conflict, SupervisorError
 from pycore.launch.address import connect
-from pycore.supervisor import RETIRE, start_supervisor
+from pycore.resident.supervisor import RETIRE, start_supervisor
 
 PATIENCE = 60.0
 """Seconds that a supervisor may take to finish what it has begun; PYCORE_PATIENCE changes it."""

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pycore.health import HealthWatch
 from pycore.launch.launcher import Starting
+from pycore.life.health import HealthWatch
 from pycore.ops import Operation
+from pycore.records.state import ContainerRecord
 from pycore.spec import Container
-from pycore.state import ContainerRecord
 
 
 @dataclass

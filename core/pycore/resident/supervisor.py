@@ -5,8 +5,8 @@ A client sends its words, its environment and its standard streams; the verb run
 to the client's descriptors. What goes back is the exit status, and before it, for what may last, the words with
 which the client goes on when this supervisor ends.
 
-It ends when it is asked to, by SIGTERM or by the supervisor that comes next (:mod:`pycore.succession`): what it has
-begun it finishes, what lasts is gone on with elsewhere. Asked a second time it ends at once.
+It ends when it is asked to, by SIGTERM or by the supervisor that comes next (:mod:`pycore.resident.succession`): what
+it has begun it finishes, what lasts is gone on with elsewhere. Asked a second time it ends at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pycore.errors import PycoreError
 from pycore.launch import interpreter, limits
 from pycore.launch.address import connect, listen
 from pycore.launch.request import DEFAULT_PATH
-from pycore.notify import Notifier
+from pycore.resident.notify import Notifier
 
 if TYPE_CHECKING:
     from pycore.cli import Session
@@ -53,7 +53,7 @@ def start_supervisor(run_dir: str, data_dir: str, *, succeeding: bool = False) -
     """
     with _starting(run_dir):
         if succeeding:
-            from pycore.succession import make_way
+            from pycore.resident.succession import make_way
 
             if not make_way(run_dir):
                 return
@@ -71,7 +71,7 @@ def supervise(run_dir: Path, data_dir: Path) -> None:
 
     Ends the process.
     """
-    from pycore.succession import take_place
+    from pycore.resident.succession import take_place
 
     with _starting(str(run_dir)):
         take_place(str(run_dir))
@@ -95,7 +95,7 @@ def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
     environment = {"PATH": DEFAULT_PATH, "PYCORE_LINGER": os.environ.get("PYCORE_LINGER", LINGER)}
     log = os.open(f"{run_dir}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        interpreter.start("pycore.supervisor", [run_dir, data_dir], [listener.fileno()], environment, log)
+        interpreter.start("pycore.resident.supervisor", [run_dir, data_dir], [listener.fileno()], environment, log)
     finally:
         os.close(log)
 
@@ -253,7 +253,7 @@ class Server:
             self._changed()
 
     def _retire(self, connection: socket.socket, version: str, which: str) -> None:
-        from pycore.succession import refusal
+        from pycore.resident.succession import refusal
 
         refused = refusal(version, which)
         if not refused:

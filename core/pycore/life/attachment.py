@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from pycore.live import Live
-from pycore.pump import LogPump
-from pycore.streams import STDIN, TERMINAL
+from pycore.life.live import Live
+from pycore.life.pipes import STDIN, TERMINAL
+from pycore.logs.pump import LogPump
 
 
 class Attachment:
-    """Listens from when it is made, so also before the container starts; a :class:`pycore.relay.Source`."""
+    """Listens from when it is made, so also before the container starts; a :class:`pycore.streams.relay.Source`."""
 
     def __init__(self, pump: LogPump, identity: str) -> None:
         self._tap = pump.tap(identity)

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Literal
 
-from pycore.pool import Pool
+from pycore.life.pool import Pool
 
 Act = Callable[[], object]
 Report = Callable[[BaseException], None]

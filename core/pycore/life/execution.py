@@ -17,8 +17,8 @@ from pycore.hookspecs import Host
 from pycore.launch.launcher import Launcher, Starting, Stdio
 from pycore.launch.namespaces import Namespaces
 from pycore.launch.request import Request
+from pycore.life.live import Live, exit_code
 from pycore.linux.kernel import Kernel
-from pycore.live import Live, exit_code
 from pycore.ops import Context, Operation
 from pycore.plugins import Plugins
 from pycore.spec import Container, Process

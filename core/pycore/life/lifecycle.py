@@ -20,26 +20,26 @@ from functools import partial
 from queue import SimpleQueue
 
 from pycore.errors import Conflict, PycoreError, StartError, noted
-from pycore.events import Events
-from pycore.execute import Executor
-from pycore.execution import Executions, InsideOf
-from pycore.health import HealthWatch, Result, Word
 from pycore.hookspecs import End, Host
 from pycore.launch.idmap import root_id
 from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start_time
 from pycore.launch.request import Request
+from pycore.life.execute import Executor
+from pycore.life.execution import Executions, InsideOf
+from pycore.life.health import HealthWatch, Result, Word
+from pycore.life.live import Live
+from pycore.life.pipes import OUTPUTS, STDIN, TERMINAL, streams
+from pycore.life.watch import Later, Watch
 from pycore.linux.kernel import Kernel
-from pycore.live import Live
 from pycore.logs import STDOUT, LogSink
+from pycore.logs.pump import LogPump
 from pycore.ops import Context, Operation, to_records
 from pycore.plan import Description, container_of, describe, source_of
 from pycore.plugins import Plugins
-from pycore.pump import LogPump
+from pycore.records.events import Events
+from pycore.records.state import ContainerRecord, State
 from pycore.spec import Container, Process, parse_duration, signal_number
-from pycore.state import ContainerRecord, State
 from pycore.steps import Phase, Step
-from pycore.streams import OUTPUTS, STDIN, TERMINAL, streams
-from pycore.watch import Later, Watch
 
 KILL_WAIT = 10.0
 """Seconds that a process may take to be gone after SIGKILL; longer means that it hangs in the kernel."""

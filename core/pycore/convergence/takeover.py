@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pycore.changes import finish
+from pycore.convergence.changes import finish
 from pycore.errors import PycoreError
 from pycore.launch.launcher import Adopted, start_time
-from pycore.lifecycle import KILL_WAIT, Lifecycle
-from pycore.live import Live
+from pycore.life.lifecycle import KILL_WAIT, Lifecycle
+from pycore.life.live import Live
 from pycore.plan import identity
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 
 
 def take_over(life: Lifecycle) -> None:

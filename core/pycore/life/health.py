@@ -1,7 +1,7 @@
 """Whether a container is well: asked again and again, and the word that comes of the answers.
 
 :class:`Health` is the state machine, without a clock of its own. :class:`HealthWatch` asks with the help of a
-:class:`pycore.watch.Watch` and says when the word changes.
+:class:`pycore.life.watch.Watch` and says when the word changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 from pycore.errors import PycoreError
 from pycore.hookspecs import HealthCheck, Inside
-from pycore.watch import Later, Watch
+from pycore.life.watch import Later, Watch
 
 Word = Literal["starting", "healthy", "unhealthy"]
 

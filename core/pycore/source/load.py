@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import tomli
 
-from pycore.build import MAX_PROBLEMS, Builder, Tree, Way
 from pycore.errors import Problem, SpecError, UsageError
 from pycore.plugins import Plugins
-from pycore.positions import Place, line_column, places
+from pycore.source.build import MAX_PROBLEMS, Builder, Tree, Way
+from pycore.source.positions import Place, line_column, places
+from pycore.source.variables import VariableError, interpolate
 from pycore.spec import App
-from pycore.variables import VariableError, interpolate
 
 MAX_FILE = 1 << 20
 """Bytes of a spec; a file of a thousand containers stays below it."""

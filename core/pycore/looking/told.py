@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 
 _FEW = 64
 

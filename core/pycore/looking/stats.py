@@ -10,8 +10,8 @@ from typing import Any
 from pycore.errors import PycoreError
 from pycore.hookspecs import Host
 from pycore.plugins import Plugins
+from pycore.records.state import ContainerRecord
 from pycore.spec import Container
-from pycore.state import ContainerRecord
 
 CPU = "cpu_seconds_total"
 

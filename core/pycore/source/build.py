@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pydantic
 
-from pycore import wording
 from pycore.errors import PluginError, Problem
-from pycore.layout import CONTAINER, DRIVER, Table, tables
 from pycore.plugins import Owner, Plugins
+from pycore.source import wording
+from pycore.source.layout import CONTAINER, DRIVER, Table, tables
 from pycore.spec import NAME_PATTERN, App, Container, Process, Section, Sections
 
 MAX_PROBLEMS = 500

@@ -9,10 +9,10 @@ from functools import partial
 
 from pycore.errors import PycoreError, noted
 from pycore.launch.idmap import root_id
-from pycore.lifecycle import Lifecycle
+from pycore.life.lifecycle import Lifecycle
 from pycore.ops import Context, Operation, Record, to_records
 from pycore.plan import Action, difference, source_of
-from pycore.state import ContainerRecord
+from pycore.records.state import ContainerRecord
 from pycore.steps import Phase
 
 

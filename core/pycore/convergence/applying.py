@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from pycore.changes import change
+from pycore.convergence.changes import change
 from pycore.errors import Conflict, PycoreError
-from pycore.lifecycle import Lifecycle
-from pycore.live import exit_code
+from pycore.life.lifecycle import Lifecycle
+from pycore.life.live import exit_code
 from pycore.logs import Query
 from pycore.order import in_order, levels
 from pycore.plan import Action, Kind, Plan
+from pycore.records.state import ContainerRecord
 from pycore.spec import App, Container, Process, signal_name
-from pycore.state import ContainerRecord
 
 Progress = Callable[[str, str], None]
 """Called with a container's full name and words for what has become of it, from any thread; it must not wait.

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pycore.errors import PycoreError
-from pycore.lines import Line, LineMaker, Timed, merged
 from pycore.logs import NOTE, Chunk, Log, LogReader, Query
-from pycore.onlookers import Follower
-from pycore.pump import LogPump
+from pycore.logs.lines import Line, LineMaker, Timed, merged
+from pycore.logs.onlookers import Follower
+from pycore.logs.pump import LogPump
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Asking:
         hangups: Collection[int] = (),
         interrupts: Mapping[int, Callable[[], bool]] = NOBODY,
     ) -> None:
-        """The descriptors tell when nobody cares any more, see :meth:`pycore.onlookers.Follower.wait`.
+        """The descriptors tell when nobody cares any more, see :meth:`pycore.logs.onlookers.Follower.wait`.
 
         What is there to be read from an interrupt is read by what stands beside it, which says whether it meant that.
         """

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from pycore.terminal import DetachKeys, RawMode, set_window_size, window_size
+from pycore.streams.terminal import DetachKeys, RawMode, set_window_size, window_size
 
 CHUNK = 1 << 16
 """Bytes that are read at once, and held in either direction before no more is read."""

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from pydantic.json_schema import models_json_schema
 
-from pycore.layout import CONTAINER, DRIVER, Table, tables
 from pycore.plugins import Plugins
+from pycore.source.layout import CONTAINER, DRIVER, Table, tables
 from pycore.spec import NAME_PATTERN, Section
 
 Schema = dict[str, Any]

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from pycore.errors import PycoreError
 from pycore.logs import CHUNK, Log, LogSink, PipeSink, WaitingSink
-from pycore.onlookers import Follower, Tap
+from pycore.logs.onlookers import Follower, Tap
 
 BURST = 1 << 20
 """Bytes that the kernel moves for one container at once, before it is the next one's turn; also what a pipe is

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pycore.applying import dependencies, has_reached
+from pycore.convergence.applying import dependencies, has_reached
 from pycore.errors import PycoreError
 from pycore.hookspecs import End
-from pycore.lifecycle import Lifecycle
-from pycore.load import load_source
+from pycore.life.lifecycle import Lifecycle
 from pycore.order import at_once, in_order
 from pycore.plan import describe, identity
+from pycore.records.state import AppRecord
+from pycore.source.load import load_source
 from pycore.spec import App, Container
-from pycore.state import AppRecord
 
 
 def come_back(life: Lifecycle, record: AppRecord, number: int) -> None:

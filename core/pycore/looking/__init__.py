@@ -1,0 +1,1 @@
+"""What running containers do and use, for somebody who looks."""

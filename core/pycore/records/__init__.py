@@ -1,0 +1,1 @@
+"""What is kept of containers: their records and what happened to them."""

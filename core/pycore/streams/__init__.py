@@ -1,0 +1,1 @@
+"""Between a client's terminal or pipes and a container's."""
