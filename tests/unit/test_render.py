@@ -52,7 +52,8 @@ def test_a_problem_without_a_place_is_its_message() -> None:
 
 def test_the_client_can_render_without_the_heavy_modules() -> None:
     program = (
-        "import sys, pycore.source.render; print(sorted({'pydantic', 'tomli', 'pluggy', 'hypothesis'} & set(sys.modules)))"
+        "import sys, pycore.source.render; "
+        "print(sorted({'pydantic', 'tomli', 'pluggy', 'hypothesis'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
