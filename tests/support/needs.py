@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pycore.linux.look import Look
 
+from support import journal
+
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
@@ -58,6 +60,7 @@ NEEDS: dict[str, Need] = {
     "nft": Need(lambda: _has_program("nft"), ("nftables",)),
     "ip": Need(lambda: _has_program("ip"), ("iproute2",)),
     "systemd-analyze": Need(lambda: _has_program("systemd-analyze"), ("systemd",)),
+    "journald": Need(lambda: bool(journal.daemon()) and _has_program("journalctl"), ("systemd",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }
 
