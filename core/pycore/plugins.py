@@ -38,9 +38,9 @@ class Owner:
     driver: Driver | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Plugins:
-    """The installed plugins of this process."""
+    """The installed plugins of this process. They do not change, so that what is made of them can be kept."""
 
     manager: pluggy.PluginManager
     drivers: dict[str, dict[str, Driver]] = field(default_factory=dict[str, dict[str, Driver]])

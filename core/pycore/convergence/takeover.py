@@ -95,7 +95,9 @@ def _adopt(life: Lifecycle, record: ContainerRecord, adopted: Adopted) -> Live:
     elif adopted.pidfd >= 0 and not adopted.starting:
         if not record.pid:  # its program had just begun, and nobody had written that down yet
             live.record = replace(live.record, pid_started=start_time(adopted.pid), started=time.time())
-        live.record = life.state.write(replace(live.record, status="running", restart_at=0.0))
+        running = replace(live.record, status="running", restart_at=0.0)
+        if running != record:  # of a thousand that just run on, none is written anew
+            live.record = life.state.write(running)
         _settle_pause(life, live)
         life.watch_health(live)
     live.decided.set()

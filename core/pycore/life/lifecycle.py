@@ -352,8 +352,9 @@ class Lifecycle:
 
     def _pump(self, live: Live, outputs: Mapping[int, int], sink: LogSink | None = None) -> None:
         """Let the output go to its log, ``sink`` where that is open already."""
-        container = live.container or self.container(live.record)
-        sink = sink or self.plugins.log(container, self.host()).open()
+        if live.container is None:
+            live.container = container_of(live.record, self.plugins)
+        sink = sink or self.plugins.log(live.container, self.host()).open()
         live.drained = self.pump.add(live.record.id, sink, outputs)
 
     def _on_exit(self, identity: str, status: int | None, ended: float) -> None:

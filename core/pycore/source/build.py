@@ -12,7 +12,8 @@ import pydantic
 from pycore.errors import PluginError, Problem
 from pycore.plugins import Owner, Plugins
 from pycore.source import wording
-from pycore.source.layout import CONTAINER, DRIVER, Table, tables
+from pycore.source.alike import Made, alike
+from pycore.source.layout import CONTAINER, DRIVER, Table
 from pycore.spec import NAME_PATTERN, App, Container, Process, Section, Sections
 
 MAX_PROBLEMS = 500
@@ -28,9 +29,8 @@ class Builder:
     def __init__(self, plugins: Plugins, *, alone: bool = False) -> None:
         """``alone``: what the containers refer to may be missing."""
         self.plugins, self.alone = plugins, alone
-        self.kinds = tables(plugins)
-        self._plain: dict[type[Section], Section] = {}
-        """Sections of which nothing is written: most are so, and since they are frozen one of a kind is enough."""
+        self._alike = alike(plugins)
+        self.kinds = self._alike.kinds
         self.problems: list[Problem] = []
         """What is wrong, without places, which are not known here."""
 
@@ -109,20 +109,36 @@ class Builder:
         return found
 
     def _entry(self, kind: str, name: str, body: Tree) -> tuple[dict[str, str], Sections]:
-        shapes = self.kinds[kind]
-        parts = [(table, self._table_at(body, table.word, (kind, name)) if table.word else body) for table in shapes]
+        words = self._words(kind)
+        own = {key: value for key, value in body.items() if key not in words}
+        parts = [
+            (table, self._table_at(body, table.word, (kind, name)) if table.word else own) for table in self.kinds[kind]
+        ]
         drivers = {table.area: self._driver(table, values, (kind, name)) for table, values in parts if table.choices}
         sections: dict[type[Section], Section] = {}
+        chosen = tuple(drivers.values())
         for table, values in parts:
-            place: Way = (kind, name, table.word) if table.word else (kind, name)
-            for owner in self._counting(table, drivers):
-                section = self._section(owner, values, place)
-                if section is not None:
-                    sections[owner.section] = section
-            for key in values:
-                if not self._knows(table, key, drivers) and len(self.problems) < MAX_PROBLEMS:
-                    self._complain((*place, key), *self._stranger(table, key, place, drivers), at_key=True)
+            key = (table.pattern, chosen, repr(values))
+            made = self._alike.made(key)
+            if made is None:
+                made = self._made(table, values, (kind, name), drivers)
+                if not self.problems:
+                    self._alike.remember(key, made)
+            sections |= made
         return drivers, sections
+
+    def _made(self, table: Table, values: Tree, path: Way, drivers: Mapping[str, str]) -> Made:
+        """The sections of one table; those in which something is wrong are left out."""
+        place: Way = (*path, table.word) if table.word else path
+        sections: dict[type[Section], Section] = {}
+        for owner in self._counting(table, drivers):
+            section = self._section(owner, values, place)
+            if section is not None:
+                sections[owner.section] = section
+        for key in values:
+            if not self._knows(table, key, drivers) and len(self.problems) < MAX_PROBLEMS:
+                self._complain((*place, key), *self._stranger(table, key, place, drivers), at_key=True)
+        return sections
 
     def _table_at(self, parent: Mapping[str, Any], key: str, path: Way) -> Tree:
         """The table under a key, empty where there is none."""
@@ -162,20 +178,14 @@ class Builder:
     def _section(self, owner: Owner, values: Tree, place: Way) -> Section | None:
         kind = owner.section
         mine = {key: value for key, value in values.items() if key in kind.__pydantic_fields__}
-        if not mine and kind in self._plain:
-            return self._plain[kind]
         try:
-            section = kind.model_validate(mine)
+            return kind.model_validate(mine)
         except pydantic.ValidationError as error:
             for problem in wording.problems_of(error, mine, place):
                 self._keep(problem)
         except Exception as error:  # a plugin's validator: anything can come out of it
             message = f"plugin {owner.plugin!r} failed to check {wording.table_name(place)}"
             raise PluginError(f"{message}: {type(error).__name__}: {error}") from error
-        else:
-            if not mine:
-                self._plain[kind] = section
-            return section
         return None
 
     # -- keys that nobody knows ----------------------------------------------------------------------
@@ -183,8 +193,6 @@ class Builder:
     def _knows(self, table: Table, key: str, drivers: Mapping[str, str]) -> bool:
         """Whether a key may stand in a table."""
         if key == DRIVER and table.choices:
-            return True
-        if not table.word and key in self._words(table.kind):
             return True
         return key in self._fields(table, drivers)
 
