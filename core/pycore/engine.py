@@ -373,15 +373,18 @@ class Engine:
         app = plan.app
         self.state.write_app(AppRecord(app.name, app.source, str(app.directory), app.file, plan.generations))
 
-    def down(self, name: str) -> list[str]:
-        """Stop and remove all containers of an app; volumes stay. Returns their names. Raises NotFound."""
+    def down(self, name: str, seconds: float | None = None) -> list[str]:
+        """Stop and remove all containers of an app; volumes stay. Returns their names. Raises NotFound.
+
+        Each has the time to end that its spec gives it, or ``seconds``, before it is killed.
+        """
         life = self.open()
         with self._apps[name]:
             records = self._records(name)
             if not records and self.state.app(name) is None:
                 raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
             for layer in stop_order(records):
-                life.stop(layer)
+                life.stop(layer, seconds)
             at_once([partial(life.remove, record) for record in reversed(records)], self.starts)
             self.state.forget_app(name)
             life.events.emit("down", app=name)

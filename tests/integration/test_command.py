@@ -193,6 +193,15 @@ def test_stop_kills_when_the_time_is_over(pycore: Command) -> None:
     assert pycore("wait", "one") == "137\n"
 
 
+def test_down_waits_no_longer_than_it_is_told(pycore: Command) -> None:
+    """The program takes no notice of SIGTERM, and has an hour."""
+    text = spec(command='["sleep", "1000"]').replace('stop_signal = "KILL"', 'stop_grace_period = "1h"')
+    pycore("apply", pycore.write(text))
+    assert pycore("down", "-t", "0", "t") == "t/one removed\n"
+    assert pycore.json("ps", "-a") == []
+    assert "-t" in pycore.fails("down", "-t", "-1", "t", status=2)
+
+
 def test_names_that_several_apps_have_must_be_said_in_full(pycore: Command) -> None:
     pycore("apply", pycore.write(spec(app="x"), "x.toml"))
     pycore("apply", pycore.write(spec(app="y"), "y.toml"))

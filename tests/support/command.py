@@ -99,7 +99,7 @@ class Command:
         if not self.run_dir.exists():
             return
         for app in {name.partition("/")[0] for name in self.run("ps", "-a", "-q").out.split()}:
-            self("down", app)
+            self("down", "-t", "0", app)
         pid = self.supervisor()
         if pid:
             pidfd = os.pidfd_open(pid)

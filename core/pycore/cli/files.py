@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Generator
 
+from pycore.cli.moments import seconds
 from pycore.cli.parser import Verb
 from pycore.cli.plans import STYLES, plan_json, plan_text, timings_text, unchanged_text
 from pycore.cli.progress import progress_of
@@ -26,7 +27,9 @@ def verbs(verb: Verb, engine: Engine) -> None:
     apply = verb("apply", _apply, "bring an app into the state that its spec describes")
     apply.add_argument("file")
     apply.add_argument("--time", action="store_true", help="say what each operation took")
-    verb("down", _down, "stop and remove an app").add_argument("app", metavar="FILE|APP")
+    down = verb("down", _down, "stop and remove an app")
+    down.add_argument("-t", "--time", metavar="SECONDS", type=seconds, help="how long ending may take")
+    down.add_argument("app", metavar="FILE|APP")
 
 
 def _check(session: Session, arguments: argparse.Namespace) -> int:
@@ -77,6 +80,6 @@ def _down(session: Session, arguments: argparse.Namespace) -> int:
     word: str = arguments.app
     path = session.path(word)
     name = session.engine.load(path, session.environment).name if path.is_file() or "/" in word else word
-    removed = session.engine.down(name)
+    removed = session.engine.down(name, arguments.time)
     session.show({"app": name, "removed": removed}, lambda: "".join(f"{each} removed\n" for each in removed))
     return 0

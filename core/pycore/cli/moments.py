@@ -1,4 +1,4 @@
-"""Moments on the command line: a date, seconds since 1970, or a time back from now."""
+"""Times on the command line: a moment (a date, seconds since 1970, a time back from now), and how long."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def moment(word: str, now: float | None = None) -> float:
             f"{word} is no moment",
             hint='write a date (2026-03-01T12:00:00Z), seconds since 1970, or a time ago ("10m")',
         ) from None
+
+
+def seconds(word: str) -> float:
+    """How long something may take, as ``-t`` says it. Raises ValueError."""
+    found = float(word)
+    if not 0 <= found < 1e9:
+        raise ValueError
+    return found
 
 
 def _is_number(word: str) -> bool:
