@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Any
 
+from pycore.cli.moments import seconds
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session, report
@@ -42,20 +43,12 @@ def verbs(verb: Verb, engine: Engine) -> None:
     remove = verb("rm", _remove, "remove containers that have stopped")
     remove.add_argument("-f", "--force", action="store_true", help="also those that run: they are killed")
     for sub in (stop, restart):
-        sub.add_argument("-t", "--time", metavar="SECONDS", type=_seconds, help="how long ending may take")
+        sub.add_argument("-t", "--time", metavar="SECONDS", type=seconds, help="how long ending may take")
     for sub in (stop, start, restart, kill, pause, unpause, wait, remove):
         sub.add_argument("containers", metavar="CONTAINER|APP", nargs="+")
     rename = verb("rename", _rename, "give a container another name")
     rename.add_argument("container", metavar="CONTAINER")
     rename.add_argument("name", metavar="NAME", help="its new name in the app")
-
-
-def _seconds(word: str) -> float:
-    """A time that is said with ``-t``."""
-    seconds = float(word)
-    if not 0 <= seconds < 1e9:
-        raise ValueError
-    return seconds
 
 
 def _stop(session: Session, arguments: argparse.Namespace) -> int:
