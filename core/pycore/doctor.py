@@ -21,7 +21,7 @@ from pycore.errors import PycoreError
 from pycore.launch.idmap import root_id
 from pycore.life.lifecycle import Lifecycle
 from pycore.ops import Context, Operation
-from pycore.plan import identity
+from pycore.plan import applied_identity
 from pycore.records.state import ContainerRecord
 
 SPAWNER = "pycore-spawner"
@@ -224,11 +224,7 @@ def _entries(engine: Engine) -> Iterator[Finding]:
 def _wanted(engine: Engine) -> set[str]:
     """Ids of containers that applied apps have, or will have once they are brought back after a reboot."""
     instance = engine.host().instance
-    return {
-        identity(instance, f"{app.name}/{container}", generation)
-        for app in engine.state.apps()
-        for container, generation in app.generations.items()
-    }
+    return {applied_identity(app, name, instance) for app in engine.state.apps() for name in app.generations}
 
 
 def _nobodys(path: Path) -> Finding:

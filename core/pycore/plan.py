@@ -278,6 +278,11 @@ def identity(instance: str, full_name: str, generation: int) -> str:
     return hashlib.sha256(f"{instance}\0{full_name}\0{generation}".encode()).hexdigest()[:12]
 
 
+def applied_identity(applied: AppRecord, name: str, instance: str) -> str:
+    """The id of the container that an app has under a name since it was last applied."""
+    return identity(instance, f"{applied.name}/{name}", applied.generations.get(name, 1))
+
+
 def undo_all(record: ContainerRecord) -> tuple[Operation, ...]:
     """All that removing a container takes back, in order."""
     return (*reversed(record.operations("attached")), *reversed(record.operations("prepared")))

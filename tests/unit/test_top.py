@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pycore.linux.look import Look
 from pycore.looking.stats import Sample
@@ -85,20 +86,20 @@ def test_a_share_is_counted_between_two_samples_of_one_process() -> None:
     }  # fmt: skip
 
 
-def test_plugins_are_asked_once_for_a_record() -> None:
+def test_plugins_are_asked_anew_when_there_may_be_another_answer() -> None:
     asked: list[str] = []
     alive: list[ContainerRecord] = []
 
     def ask(record: ContainerRecord) -> dict[str, object]:
         asked.append(record.id)
-        return {"address": f"of {record.id} {record.status}"}
+        return {"address": f"of {record.id} {record.pid}"}
 
     told = Told(ask, lambda: alive)
     one = ContainerRecord("1", "a", "b", {}, "/", status="created")
     told.of(one)["address"] = "changed by who asked"
-    assert told.of(ContainerRecord("1", "a", "b", {}, "/", status="created")) == {"address": "of 1 created"}
+    assert told.of(replace(one, health="healthy")) == {"address": "of 1 0"}
     assert asked == ["1"]
-    assert told.of(ContainerRecord("1", "a", "b", {}, "/", status="running")) == {"address": "of 1 running"}
+    assert told.of(replace(one, pid=7)) == {"address": "of 1 7"}
     assert asked == ["1", "1"]
     for number in range(1000):
         told.of(ContainerRecord(f"x{number}", "a", "b", {}, "/"))

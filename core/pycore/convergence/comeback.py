@@ -13,7 +13,7 @@ from pycore.errors import PycoreError
 from pycore.hookspecs import End
 from pycore.life.lifecycle import Lifecycle
 from pycore.order import at_once, in_order
-from pycore.plan import describe, identity
+from pycore.plan import applied_identity, describe
 from pycore.records.state import AppRecord
 from pycore.source.load import load_source
 from pycore.spec import App, Container
@@ -56,8 +56,7 @@ class _ComingBack:
         in_order(acts, partial(self._ready, wanted), self.life.changed, number)
 
     def _with_id(self, container: Container) -> Container:
-        generation = self.record.generations.get(container.name, 1)
-        found = identity(self.life.host().instance, container.full_name, generation)
+        found = applied_identity(self.record, container.name, self.life.host().instance)
         self.ids[container.name] = found
         return container.with_id(found)
 

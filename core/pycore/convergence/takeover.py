@@ -14,7 +14,7 @@ from pycore.errors import PycoreError
 from pycore.launch.launcher import Adopted, start_time
 from pycore.life.lifecycle import KILL_WAIT, Lifecycle
 from pycore.life.live import Live
-from pycore.plan import identity
+from pycore.plan import applied_identity
 from pycore.records.state import ContainerRecord
 
 
@@ -46,8 +46,7 @@ def _superseded(life: Lifecycle, records: Sequence[ContainerRecord]) -> set[str]
     found: set[str] = set()
     for alike in (each for each in named.values() if len(each) > 1):
         app = life.state.app(alike[0].app)
-        generation = app.generations.get(alike[0].name, 0) if app else 0
-        current = identity(life.host().instance, alike[0].full_name, generation)
+        current = applied_identity(app, alike[0].name, life.host().instance) if app else ""
         ids = [record.id for record in sorted(alike, key=lambda record: record.created)]
         found |= {each for each in ids if each != (current if current in ids else ids[0])}
     return found
