@@ -332,7 +332,6 @@ class Engine:
             if plan.actions or self.state.app(app.name) is None:
                 self._write_app(plan)
                 life.events.emit("apply", app=app.name)
-            self.plugins.applied(plan.app, self.host())
             old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
             at_once([partial(life.remove, record) for record in old], self.starts)
             if plan.actions:
