@@ -61,6 +61,8 @@ NEEDS: dict[str, Need] = {
     "ip": Need(lambda: _has_program("ip"), ("iproute2",)),
     "systemd-analyze": Need(lambda: _has_program("systemd-analyze"), ("systemd",)),
     "journald": Need(lambda: bool(journal.daemon()) and _has_program("journalctl"), ("systemd",)),
+    "docker-registry": Need(lambda: _has_program("docker-registry"), ("docker-registry",)),
+    "openssl": Need(lambda: _has_program("openssl"), ("openssl",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }
 
