@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pycore.convergence.applying import Apply, Back, Cancel, Progress, quiet, stop_order
+from pycore.convergence.applying import FETCHED, Apply, Back, Cancel, Progress, quiet, stop_order
 from pycore.convergence.changes import finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
@@ -41,11 +41,13 @@ from pycore.logs.pump import LogPump
 from pycore.looking.stats import Sample, take
 from pycore.looking.told import Told
 from pycore.looking.top import Process, processes
+from pycore.ops import Context, Operation
 from pycore.order import at_once
 from pycore.plan import Action, Kind, Plan, altered, container_of, make_plan
 from pycore.plugins import Plugins, load_plugins
 from pycore.records.events import Event, EventQuery
 from pycore.records.state import AppRecord, ContainerRecord, State
+from pycore.resolve import resolve
 from pycore.source.load import load_file, load_text
 from pycore.spec import NAME_PATTERN, App, Container
 
@@ -171,6 +173,11 @@ class Engine:
 
     def plan(self, app: App) -> Plan:
         """What an apply would do. Raises SpecError for what stands in its way on this host."""
+        resolved = resolve(app, self.plugins, self.host())
+        return replace(self._plan(resolved.app), fetch=resolved.fetch)
+
+    def _plan(self, app: App) -> Plan:
+        """The plan of an app whose images are known."""
         return make_plan(app, self.state.containers(), self.state.app(app.name), self.plugins, self.host())
 
     def _records(self, app: str) -> list[ContainerRecord]:
@@ -322,7 +329,8 @@ class Engine:
         with self._apps[app.name], self._watching(app.name, timings):
             back: Back = []
             try:
-                plan = self._prepare_all(life, app, back, progress)
+                with self._images(app, progress, cancel) as made:
+                    plan = self._prepare_all(life, made, back, progress)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
             except BaseException as error:
                 for step in reversed(back):
@@ -332,6 +340,7 @@ class Engine:
             if plan.actions or self.state.app(app.name) is None:
                 self._write_app(plan)
                 life.events.emit("apply", app=app.name)
+            self.plugins.applied(plan.app, self.host())
             old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
             at_once([partial(life.remove, record) for record in old], self.starts)
             if plan.actions:
@@ -341,6 +350,27 @@ class Engine:
     def cancel(self) -> Cancel:
         """A way to give up waiting for an apply."""
         return Cancel(self.open().changed)
+
+    @contextlib.contextmanager
+    def _images(self, app: App, progress: Progress, cancel: Cancel | None) -> Generator[App, None, None]:
+        """The app with its images: they are here, and nobody removes them, for the length of a with block."""
+        resolved = resolve(app, self.plugins, self.host())
+
+        def fetch(name: str, operation: Operation) -> None:
+            def tell(words: str) -> None:
+                if cancel:
+                    cancel.check()
+                progress(name, words)
+
+            tell("fetching")
+            self.executor.run([operation], Context(self.kernel, container=app.name, tell=tell))
+            progress(name, FETCHED)
+
+        try:
+            at_once([partial(fetch, name, operation) for name, operation in resolved.fetch.items()], self.starts)
+            yield resolved.app
+        finally:
+            self.executor.undo(tuple(resolved.fetch.values()), Context(self.kernel, container=app.name))
 
     @contextlib.contextmanager
     def _watching(self, app: str, timings: list[Timing] | None) -> Generator[None, None, None]:
@@ -358,7 +388,7 @@ class Engine:
                 life.remove(record)
         finish(life, [record for record in self._records(app.name) if record.going or record.coming])
         with self._planning:
-            plan = self.plan(app)
+            plan = self._plan(app)
             fresh = [action for action in plan.actions if action.kind in (Kind.CREATE, Kind.RECREATE)]
             for action in plan.actions:
                 progress(action.container, "pending")
@@ -401,20 +431,22 @@ class Engine:
         hold: bool = False,
         window: tuple[int, int] = (0, 0),
         prepared: Callable[[ContainerRecord], None] = lambda record: None,
+        progress: Progress = quiet,
+        cancel: Cancel | None = None,
     ) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
         ``stdio`` are the program's own streams; without them its output is kept as a log. With ``hold`` it has its
         namespaces, mounts and network, and waits for :meth:`start` before its program. ``window`` are rows and columns
         of its terminal, where it has one; ``prepared`` is called before there is a process, for who wants to hear all
-        of its output. What is returned can be waited for also when the container has been removed by then. Raises
-        Conflict where the name is taken.
+        of its output; ``progress`` tells of an image that is fetched, until ``cancel`` gives up. What is returned can
+        be waited for also when the container has been removed by then. Raises Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
-            with self._planning:
+            with self._images(app, progress, cancel) as made, self._planning:
                 self._refuse_taken(app.name)
-                plan = self.plan(app)
+                plan = self._plan(made)
                 (action,) = plan.actions
                 assert action.new
                 record = life.prepare(action.new, action.description, auto_remove=auto_remove, log=stdio is None)

@@ -8,7 +8,7 @@ they may look at is the spec and :class:`Host`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 from pycore.errors import Problem
+from pycore.image import Image
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Section
@@ -75,6 +76,17 @@ class End:
     """Whether it was ended because its health check failed."""
     boot: bool = False
     """Whether the host has started anew since, rather than the container having ended by itself."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image that somebody knows, and what brings its files here where they are not."""
+
+    image: Image
+    fetch: Operation | None = None
+    """Done before anything else of an apply, with nothing locked: it may take minutes, and tells how far it is
+    (:attr:`pycore.ops.Context.tell`). When the containers are prepared, it is undone: it then lets go of what it held
+    for them."""
 
 
 class Probe(Protocol):
@@ -173,6 +185,13 @@ class Hooks:
         raise NotImplementedError
 
     @hookspec
+    def pycore_commands(self) -> Sequence[Callable[[Any, Any], None]]:
+        """Families of verbs of the command line, as :mod:`pycore.cli.parser` has them. Called once, for the first
+        command; only here, and in what it leads to, a plugin may use :mod:`pycore.cli` and the engine.
+        """
+        raise NotImplementedError
+
+    @hookspec
     def pycore_requirements(self, look: Look) -> Iterable[Requirement]:
         """What the plugin needs of the host, for ``pycore doctor``."""
         raise NotImplementedError
@@ -189,6 +208,13 @@ class Hooks:
     def pycore_run(self, source: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
         """Named tables that a spec of ``pycore run`` needs beside its one container (``name``), which has been made
         from the flags: ``{"volume": {"data": {}}}``. Called before the spec is read, only for ``pycore run``.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_image(self, container: Container, host: Host) -> Found | None:
+        """What the container's ``image`` means: the plugin that knows words of this kind answers, and puts what stands
+        in the way into ``host.problems``. Nothing is written: a registry, an archive, may be read for it.
         """
         raise NotImplementedError
 
@@ -215,6 +241,11 @@ class Hooks:
     @hookspec
     def pycore_confine(self, container: Container, host: Host) -> Iterable[Operation]:
         """Operations that give powers up, last before the program."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_applied(self, app: App, host: Host) -> None:
+        """An app has been applied, with these images: a place to write down which. The app itself goes on running."""
         raise NotImplementedError
 
     @hookspec

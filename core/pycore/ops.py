@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pycore.linux.kernel import Kernel
 
 
+def _nobody(_words: str) -> None:
+    """For :attr:`Context.tell`."""
+
+
 @dataclass
 class Context:
     """What an operation is given when it runs: the kernel, and what earlier operations left for it."""
@@ -28,6 +32,9 @@ class Context:
     kernel: Kernel
     container: str = ""
     """``APP/NAME``, for messages."""
+    tell: Callable[[str], None] = _nobody
+    """On the host, for what takes long: said how far it is, for whoever waits. Raises PycoreError where nobody does
+    any more."""
     pid: int = 0
     """The container's first process as the host sees it; 0 before launch and inside."""
     root_id: int = 0

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from pycore.errors import Problem, SpecError, UsageError
 from pycore.hookspecs import Host
+from pycore.image import Image
 from pycore.ops import Operation
 from pycore.plugins import Plugins
 from pycore.records.state import AppRecord, ContainerRecord
@@ -98,6 +99,8 @@ class Plan:
     unchanged: tuple[str, ...] = ()
     ids: Mapping[str, str] = field(default_factory=dict[str, str])
     """Container name to the id that it has when the plan is carried out."""
+    fetch: Mapping[str, Operation] = field(default_factory=dict[str, Operation])
+    """What brings images here, by their names: before anything else."""
 
 
 def describe(plugins: Plugins, container: Container, host: Host) -> Description:
@@ -146,7 +149,7 @@ class _Planner:
         """Describe, and turn problems relative to the container's table into problems of the file."""
         before = len(self.host.problems)
         self.ids[container.name] = container.id
-        if not container[Process].command:
+        if not container[Process].argv:
             hint = 'command = ["sh", "-c", "..."]'
             self.host.problems.append(Problem((), "no command: the image does not say what to run", hint, at_key=True))
         self.check_health(container)
@@ -179,7 +182,8 @@ class _Planner:
             self.create(container, (Reason("it is new", Change.RECREATE),))
             return
         source = source_of(self.app, container.name)
-        reasons = () if source == record.source else self.compare(container.with_id(record.id), record)
+        same = source == record.source and container.image.digest == record.image.get("digest", "")
+        reasons = () if same else self.compare(container.with_id(record.id), record)
         hardest = max((reason.change for reason in reasons), default=Change.NOTHING)
         if hardest is Change.RECREATE:
             self.create(container, reasons, record)
@@ -228,6 +232,8 @@ class _Planner:
         """The fields that differ from what the container was made of."""
         old = container_of(record, self.plugins)
         own = tuple(_container_reasons(old, new))
+        if old.image.digest != new.image.digest:
+            own += (Reason("image", Change.RECREATE, old.image.digest, new.image.digest),)
         tables = tuple(_table_reasons(old.app, self.app))
         if own or not tables:
             return own + tables
@@ -240,7 +246,8 @@ class _Planner:
 def container_of(record: ContainerRecord, plugins: Plugins) -> Container:
     """A container as it was made. Raises SpecError where a plugin that its spec needs is not installed any more."""
     app = load_source(record.source, directory=Path(record.directory), plugins=plugins, alone=True)
-    return replace(app.containers[record.name], id=record.id, service=record.service or record.name)
+    container = replace(app.containers[record.name], id=record.id, service=record.service or record.name)
+    return container.made_of(Image.from_json(record.image)) if record.image else container
 
 
 def altered(record: ContainerRecord, changes: Mapping[str, Any], plugins: Plugins) -> Container:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pluggy
 
 from pycore.errors import PluginError, Problem, PycoreError
-from pycore.hookspecs import GROUP, Driver, End, HealthCheck, Hooks, Host, Requirement
+from pycore.hookspecs import GROUP, Driver, End, Found, HealthCheck, Hooks, Host, Requirement
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Process, Section
@@ -101,6 +101,14 @@ class Plugins:
 
     # -- calling hooks, each with its types --------------------------------------------------------------
 
+    def commands(self) -> list[Callable[[Any, Any], None]]:
+        """Families of verbs of the command line."""
+        found: list[Callable[[Any, Any], None]] = []
+        for name, caller in self._callers("pycore_commands"):
+            for families in self._guard(name, "pycore_commands", "the command line", caller):
+                found += families
+        return found
+
     def requirements(self, look: Look) -> dict[str, list[Requirement]]:
         """Plugin name to what it needs of the host."""
         found: dict[str, list[Requirement]] = {}
@@ -125,6 +133,15 @@ class Plugins:
                 for table, entries in found.items():
                     merged.setdefault(table, {}).update(entries)
         return merged
+
+    def image(self, container: Container, host: Host) -> Found | None:
+        """What a container's ``image`` means; None where nobody knows, or where what is wrong is in the problems."""
+        return next((cast(Found, found) for _, found in self._ask("pycore_image", container, host)), None)
+
+    def applied(self, app: App, host: Host) -> None:
+        """Tell all that an app has been applied."""
+        for name, caller in self._callers("pycore_applied"):
+            self._guard(name, "pycore_applied", f"app {app.name}", caller, app=app, host=host)
 
     def describe(self, phase: Phase, container: Container, host: Host) -> tuple[Operation, ...]:
         """A phase's operations in the order of their steps and depths, equal ones in the order of plugin names."""

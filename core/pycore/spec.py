@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import pydantic
+
+from pycore.image import Image, ImageConfig
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 """Names of apps, containers, networks and volumes: safe as a file name and as a host name's start."""
@@ -98,6 +100,20 @@ class Section(pydantic.BaseModel):
     def privileged_of(cls, name: str) -> Any:
         """The value of a field for ``pycore exec --privileged``; None where that leaves it alone."""
         return cls._extra(name).get("x-pycore-privileged")
+
+    def with_image(self, config: ImageConfig) -> Self:
+        """The section where an image says what the spec leaves open. Raises ValueError for what cannot be meant."""
+        return self
+
+    def left_open(self, **values: Any) -> Self:
+        """The section with these values in those of the fields that the spec does not set, checked like the spec's.
+
+        For :meth:`with_image`. Raises ValueError.
+        """
+        open_fields = {name: value for name, value in values.items() if name not in self.model_fields_set}
+        if not open_fields:
+            return self
+        return type(self).model_validate({name: getattr(self, name) for name in self.model_fields_set} | open_fields)
 
     @classmethod
     def _extra(cls, name: str) -> Mapping[str, Any]:
@@ -250,13 +266,31 @@ class Process(Section):
     table: ClassVar[str] = "container.*"
 
     image: Text = setting(
-        doc='Where the root file system comes from: "host" (a copy-on-write view of this host), or the path of a '
-        "directory or a tar file; a relative path must begin with ./ or ../ and starts at the spec's directory.",
-        example="host",
+        doc='Where the root file system comes from: "host" (a copy-on-write view of this host), the path of a '
+        "directory or an archive (a relative one must begin with ./ or ../ and starts at the spec's directory), or the "
+        'name of an image in a registry: "nginx:1.27", "ghcr.io/org/app@sha256:...".',
+        example="docker.io/library/nginx:1.27",
+    )
+    pull_policy: Literal["missing", "always", "never"] = setting(
+        "missing",
+        doc="When an image is fetched from its registry: when it is not here (`missing`), at each apply, in case its "
+        "name means another one by now (`always`), or never.",
+        change=Change.NOTHING,
+        example="always",
+        flags=("--pull",),
+    )
+    entrypoint: Command = setting(
+        (),
+        doc="Words before the command; the image's own if it is left out. Where it is set, the image's command is not "
+        "used.",
+        change=Change.RESTART,
+        example=["/entry.sh"],
+        flags=("--entrypoint",),
     )
     command: Command = setting(
         (),
-        doc="The program and its arguments; no shell is involved. A program without a slash is looked up in PATH.",
+        doc="The program and its arguments, or the arguments of the entrypoint; the image's own if it is left out. No "
+        "shell is involved. A program without a slash is looked up in PATH.",
         change=Change.RESTART,
         example=["python3", "-m", "http.server", "80"],
     )
@@ -307,6 +341,22 @@ class Process(Section):
         {}, doc="Words for people and tools.", change=Change.LIVE, flags=("-l", "--label")
     )
 
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The words of the program that is run."""
+        return self.entrypoint + self.command
+
+    def with_image(self, config: ImageConfig) -> Self:
+        """The image's words, where the spec has none; its variables and labels below those of the spec."""
+        words: dict[str, Any] = {}
+        if not self.entrypoint:
+            words = {"entrypoint": config.entrypoint} | ({} if self.command else {"command": config.command})
+        words["environment"] = {**config.environment, **self.environment}
+        words["labels"] = {**config.labels, **self.labels}
+        filled = type(self).model_validate({name: getattr(self, name) for name in self.model_fields_set} | words)
+        asked = {"working_dir": config.working_dir, "stop_signal": config.stop_signal}
+        return filled.left_open(**{name: value for name, value in asked.items() if value})
+
 
 S = TypeVar("S", bound=Section)
 
@@ -334,6 +384,8 @@ class Container:
     id: str = ""
     service: str = ""
     """The name of its table in the file: its own name, or the one that its replicas share."""
+    image: Image = field(default_factory=Image, compare=False)
+    """What it is made of; empty until somebody has said it, and in what only the spec is asked about."""
 
     def __post_init__(self) -> None:
         if not self.service:
@@ -357,6 +409,16 @@ class Container:
         """The same container under an id."""
         return replace(self, id=identity)
 
+    def made_of(self, image: Image) -> Container:
+        """The same container, made of an image: what that says is in the sections, where the spec leaves it open.
+
+        Raises ValueError for what the image cannot mean.
+        """
+        if image.config == ImageConfig():
+            return replace(self, image=image)
+        sections = {kind: section.with_image(image.config) for kind, section in self.sections.items()}
+        return replace(self, image=image, sections=sections)
+
 
 @dataclass(frozen=True)
 class App:
@@ -372,5 +434,7 @@ class App:
     """The file's content after interpolation, as plain values: what is kept of what was applied."""
     file: str = field(default="", compare=False)
     """The file's name as the user gave it, for messages."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
+    """Variables of who reads the file, which say where that person keeps credentials; never written down."""
     text: str = field(default="", repr=False, compare=False)
     """The file's text, to point into it when the host turns out to lack something; empty when not from a file."""

@@ -31,6 +31,7 @@ class Step(Enum):
     """The steps of all phases, in the order in which they run."""
 
     # prepare
+    IMAGE = (Phase.PREPARE, "the image, held so that nobody removes it")
     LAYER = (Phase.PREPARE, "the writable layer and the image below it")
     VOLUME = (Phase.PREPARE, "named volumes")
     CGROUP = (Phase.PREPARE, "the cgroup and its limits")

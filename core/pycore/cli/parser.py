@@ -36,9 +36,10 @@ class Ended(Exception):
 Act = Callable[[Session, argparse.Namespace], int]
 """What does a verb; its exit status."""
 
-Verb = Callable[[str, Act, str], argparse.ArgumentParser]
+Verb = Callable[[str, "Act | None", str], argparse.ArgumentParser]
 """Adds a verb: its name, what does it, one line about it, which is empty for a verb that people do not use. Returns its
-parser, for what it takes."""
+parser, for what it takes. With nothing to do it it is the name of a group, whose verbs follow: ``image``, then
+``image ls``."""
 
 Family = Callable[[Verb, Engine], None]
 """Adds the verbs of one family; the engine's plugins may have flags of their own."""
@@ -54,14 +55,21 @@ def make_parser(engine: Engine, families: Sequence[Family]) -> argparse.Argument
         epilog="Before the verb: --run-dir DIR (PYCORE_RUN_DIR), --data-dir DIR (PYCORE_DATA_DIR).",
     )
     parser.add_argument("--version", action="version", version=f"pycore {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    groups = {"": parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)}
 
-    def verb(name: str, act: Act, text: str) -> argparse.ArgumentParser:
+    def verb(name: str, act: Act | None, text: str) -> argparse.ArgumentParser:
+        group, _, last = name.rpartition(" ")
+        parents = [common] if act else []
         if text:
-            sub = verbs.add_parser(name, parents=[common], description=text, help=text)
+            sub = groups[group].add_parser(last, parents=parents, description=text, help=text)
         else:  # without the help it is not listed
-            sub = verbs.add_parser(name, parents=[common])
-        sub.set_defaults(act=act)
+            sub = groups[group].add_parser(last, parents=parents)
+        if act:
+            sub.set_defaults(act=act)
+        else:
+            groups[name] = sub.add_subparsers(
+                dest=f"verb of {name}", required=True, metavar="VERB", parser_class=Parser
+            )
         return sub
 
     for family in families:

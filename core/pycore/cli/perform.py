@@ -20,7 +20,7 @@ FAMILIES: tuple[Family, ...] = (
     files.verbs, run.verbs, execute.verbs, attach.verbs, cp.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs,
     containers.verbs, host.verbs, systemd.verbs,
 )  # fmt: skip
-"""In the order in which ``pycore --help`` lists their verbs."""
+"""In the order in which ``pycore --help`` lists their verbs; those of plugins follow."""
 
 
 def perform(session: Session, words: Sequence[str]) -> int:
@@ -74,4 +74,4 @@ def main_local(words: Sequence[str], run_dir: str, data_dir: str) -> int:
 @functools.lru_cache(maxsize=1)
 def _parser(engine: Engine) -> argparse.ArgumentParser:
     """The parser for the flags of an engine's plugins; made once in the life of a supervisor."""
-    return make_parser(engine, FAMILIES)
+    return make_parser(engine, (*FAMILIES, *engine.plugins.commands()))

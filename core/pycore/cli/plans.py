@@ -14,6 +14,7 @@ from pycore.plan import Action, Kind, Plan
 def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "app": plan.app.name,
+        "fetch": {name: operation_json(operation) for name, operation in plan.fetch.items()},
         "actions": [
             {
                 "action": action.kind.value,
@@ -38,7 +39,7 @@ def operation_json(operation: Operation) -> dict[str, Any]:
 
 
 def plan_text(plan: Plan, verbose: bool) -> str:
-    lines: list[str] = []
+    lines = [f"+ {operation.explain()}" for operation in plan.fetch.values()]
     for action in plan.actions:
         lines.append(f"{_SIGNS[action.kind]} {action.kind.value} {action.container}")
         lines += [f"    because {reason.words()}" for reason in action.reasons]

@@ -45,7 +45,10 @@ _DONE = {
 
 _REACHED = {"healthy": "healthy", "exit-0": "completed"}
 
-FINAL = frozenset({*_DONE.values(), *_REACHED.values()})
+FETCHED = "fetched"
+"""What has become of an image that was not here."""
+
+FINAL = frozenset({*_DONE.values(), *_REACHED.values(), FETCHED})
 
 _CONDITIONS = {"started": "to be started", "healthy": "to be healthy", "completed": "to be completed"}
 
@@ -56,6 +59,11 @@ class Cancel:
 
     changed: threading.Condition
     given_up: bool = False
+
+    def check(self) -> None:
+        """Raises Conflict where they have."""
+        if self.given_up:
+            raise Conflict("given up: the client is gone, or wanted it to end")
 
     def now(self) -> None:
         """Give up: an apply that waits for something fails, and is taken back."""
@@ -141,8 +149,8 @@ class Apply:
     # -- waiting -----------------------------------------------------------------------------------------
 
     def _ready(self, act: tuple[str, str]) -> bool:
-        if self.cancel and self.cancel.given_up:
-            raise Conflict("given up: the client is gone, or wanted it to end")
+        if self.cancel:
+            self.cancel.check()
         kind, name = act
         container = self.plan.app.containers[name]
         if kind == "goal":

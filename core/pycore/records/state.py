@@ -47,6 +47,8 @@ class ContainerRecord:
     source: Mapping[str, Any]
     """The app's source with this container alone: its table and the app's named tables."""
     directory: str
+    image: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What it is made of: a :class:`pycore.image.Image` as plain values."""
     service: str = ""
     """The name of its table in the file: its own name, or the one that its replicas share."""
     status: Status = "creating"
