@@ -217,42 +217,55 @@ class Line:
         self.sent = False
         """Whether the request was read: it must not be asked a second time."""
         self._connection: Socket | None = None
-        self._waiting = b""
+        self._waiting = bytearray()
         """Signals that came while there was no supervisor."""
+        self._listening = False
 
     def send(self, connection: Socket, frame: bytes) -> bool:
         """Send a request with our standard streams. False where the supervisor was just ending."""
-        import _signal  # type: ignore[import-not-found]
         import _socket
 
         self.sent = False
+        if not self._listening:
+            self._listen()  # before the request is there: what follows from it may be seen, and answered with a signal
         fds = b"".join(_open_or_null(fd).to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
         try:
             rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)]
             size = connection.sendmsg([frame], rights, _socket.MSG_NOSIGNAL)
             if size < len(frame):
                 connection.sendall(frame[size:])
-            if self._waiting:
-                connection.sendall(self._waiting)
+            self._connection = connection  # from here on signals go there themselves
+            while self._waiting:
+                connection.sendall(self._waiting[:1])
+                del self._waiting[:1]
         except (BrokenPipeError, ConnectionResetError):
             return False
-        self._waiting = b""
-        if self._connection is None:
-            for number in FORWARDED if self._settings.known is None else FORWARDED + OF_TERMINAL:
-                _signal.signal(number, self._forward)  # pyright: ignore[reportUnknownMemberType]
-        self._connection = connection
         return True
 
+    def _listen(self) -> None:
+        """From now on signals are meant for the container."""
+        import _signal  # type: ignore[import-not-found]
+
+        self._listening = True
+        for number in FORWARDED if self._settings.known is None else FORWARDED + OF_TERMINAL:
+            _signal.signal(number, self._forward)  # pyright: ignore[reportUnknownMemberType]
+
     def _forward(self, number: int, _: object) -> None:
-        self.sent = True  # from now on a hang-up does not say whether our request was read
-        try:
-            assert self._connection
-            self._connection.send(bytes((number,)))
-        except OSError:
-            self._waiting += bytes((number,))
+        if not self._passed_on(number):
+            self._waiting.append(number)
         if number == 20:  # the shell's turn, with its terminal as it knows it
             self._settings.restore()
             os.kill(os.getpid(), 19)
+
+    def _passed_on(self, number: int) -> bool:
+        if self._connection is None:
+            return False  # the request goes first
+        self.sent = True  # from now on a hang-up does not say whether our request was read
+        try:
+            self._connection.send(bytes((number,)))
+        except OSError:
+            return False
+        return True
 
 
 def _open_or_null(fd: int) -> int:
