@@ -324,7 +324,7 @@ def test_root_inside_is_nobody_outside(engine: Engine, own_ids: tuple[str, str])
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         assert [line.split()[1:] for line in lines if line.startswith(("Uid", "Gid"))] == [["700000"] * 4] * 2
     finally:
-        engine.down(app.name)
+        engine.down(app.name, 0)
 
 
 def test_in_a_user_namespace(run: Run, own_ids: tuple[str, str]) -> None:
