@@ -15,9 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from enclosure import CGROUP
+from image import make_root
 
 TRUE, SLEEP = "/bin/true", "/bin/sleep"
-PROGRAMS = (TRUE, SLEEP, "/bin/sh", "/usr/bin/yes", "/usr/bin/head")
+PROGRAMS = ("true", "sleep", "sh", "yes", "head")
 FIRST_PORT = 20000
 
 
@@ -34,18 +35,8 @@ def run(*command: object) -> str:
 
 
 def make_image(directory: Path) -> Path:
-    """A small root file system from a few programs of the host's own, the same for all runtimes."""
-    root = directory / "image"
-    for name in ("proc", "sys", "dev", "etc", "tmp", "run"):
-        (root / name).mkdir(parents=True)
-    for name in ("hosts", "hostname", "resolv.conf"):
-        (root / "etc" / name).touch()
-    for program in PROGRAMS:
-        libraries = [word for word in run("ldd", program).split() if word.startswith("/")]
-        for file in (program, *libraries):
-            target = root / file.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
+    """A small root file system, the same for all runtimes, and an archive of it."""
+    root = make_root(directory / "image", PROGRAMS)
     run("tar", "-C", root, "-cf", directory / "image.tar", ".")
     return root
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bench.image import make_root
 from pycore.engine import Engine
 from pycore.errors import OperationError, PycoreError, SpecError, StartError
 from pycore.linux.kernel import Kernel
@@ -34,21 +34,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small root: a few programs of this host with their libraries."""
-    root = tmp_path_factory.mktemp("rootfs")
-    (root / "bin").mkdir()
-    (root / "etc").mkdir()
+    root = make_root(tmp_path_factory.mktemp("rootfs") / "root", PROGRAMS)
     (root / "etc/motd").write_text("from the image\n")
-    for name in ("hosts", "hostname", "resolv.conf"):
-        (root / "etc" / name).touch()
-    for program in PROGRAMS:
-        found = shutil.which(program)
-        assert found, program
-        shutil.copy(os.path.realpath(found), root / "bin" / program)
-        listed = subprocess.run(["ldd", found], capture_output=True, text=True, check=True).stdout
-        for library in re.findall(r"(/\S+) \(0x", listed):
-            place = root / library.lstrip("/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(os.path.realpath(library), place)
     return root
 
 
