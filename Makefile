@@ -7,7 +7,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick bench docs clean
+.PHONY: help demo test slow quick bench docs clean
 
 help: ## list these commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | column -t -s '|'
@@ -18,8 +18,11 @@ demo: .venv/runtime ## run configs/hello.toml: a container's own output, then ev
 	$(SUDO) $(BIN)/pycore logs hello/greeter
 	$(SUDO) $(BIN)/pycore down configs/hello.toml
 
-test: .venv/dev ## the whole test suite, with lint, types and import contracts; ARGS="-k ports" narrows it
-	$(BIN)/pytest $(ARGS)
+test: .venv/dev ## the test suite, with lint, types and import contracts; ARGS="-k ports" narrows it
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+slow: .venv/dev ## what takes minutes beside it: a failure of every call, a kill -9 at every moment
+	$(BIN)/pytest -m slow $(ARGS)
 
 quick: .venv/dev ## unit tests, lint and types: what to run between two edits
 	$(BIN)/pytest -m "not slow and not root" $(ARGS)
