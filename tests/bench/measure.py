@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from holdings import pss
+
 
 @dataclass
 class Times:
@@ -49,18 +51,14 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], turns: int, limit: 
 
 
 def held_memory(words: Set[str]) -> int:
-    """Bytes held by the processes of this pid namespace that have one of the words in their command line.
-
-    PSS: a page that several processes share is divided among them (proc(5), smaps_rollup).
-    """
+    """Bytes held by the processes of this pid namespace that have one of the words in their command line."""
     total = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
             program, *arguments = (process / "cmdline").read_text().split("\0")
             if words.isdisjoint({program.rpartition("/")[2], *arguments}):
                 continue
-            rollup = (process / "smaps_rollup").read_text()
+            total += pss(int(process.name))
         except (OSError, ProcessLookupError):  # it has just ended
             continue
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024
     return total

@@ -17,13 +17,17 @@ from pathlib import Path
 import enclosure
 import measure
 from pycore.errors import PycoreError
+from rounds import rounds
 from runtimes import RUNTIMES, Floor, Pycore, Runtime, make_image, run
+from scale import scale
 
 PARTS = {
     "start": "one container without network, start to exit (ms: best, median, median against the floor)",
     "many": "containers without network that stay (per second; MiB held for each, and by what they all share)",
     "floods": "1 GB of lines from a container in the background (seconds, MB/s; MiB that it adds to what is held)",
     "bridged": "bridged containers with a port each (per second)",
+    "scale": "few and many containers in one app of pycore's, beside what is asked",
+    "rounds": "an app that comes and goes in one supervisor of pycore's, and what is held more of at the end",
 }
 MIB = 1 << 20
 FLOOD = 1_000_000_000
@@ -46,10 +50,16 @@ def main() -> None:
         root = make_image(directory)
         with ExitStack() as stack:
             stack.callback(enclosure.clear_cgroups)
-            runtimes = list(_ready(directory, root, options.only, stack))
-            for part in options.parts or PARTS:
+            parts = options.parts or [*PARTS]
+            runtimes = list(_ready(directory, root, options.only, stack)) if not _PARTS.keys().isdisjoint(parts) else []
+            for part in parts:
                 print(f"\n{PARTS[part]}", flush=True)
-                _PARTS[part](runtimes, options)
+                if part in _PARTS:
+                    _PARTS[part](runtimes, options)
+                elif part == "scale":
+                    scale(directory, root, options.count, options.crowd)
+                else:
+                    rounds(directory, root, options.rounds)
 
 
 def _options() -> argparse.Namespace:
@@ -58,6 +68,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="RUNTIME", help="only this one; may be given again")
     parser.add_argument("--turns", type=int, default=40, help="starts that are timed for each runtime (40)")
     parser.add_argument("--count", type=int, default=100, help="containers that stay (100)")
+    parser.add_argument("--crowd", type=int, default=1000, help="containers of one app in the part `scale` (1000)")
+    parser.add_argument("--rounds", type=int, default=1000, help="rounds in the part of that name (1000)")
     parser.add_argument("--limit", type=float, default=120, help="seconds for the part `start` (120)")
     parser.add_argument("--list", action="store_true", help="show parts and runtimes")
     options = parser.parse_args()
@@ -168,6 +180,7 @@ _PARTS: dict[str, Callable[[list[Runtime], argparse.Namespace], None]] = {
     "floods": _floods,
     "bridged": _bridged,
 }
+"""The parts that compare runtimes."""
 
 if __name__ == "__main__":
     main()

@@ -254,30 +254,31 @@ class Pycore(Runtime):
     def ready(self) -> Iterator[None]:
         self._apply("resident", [self._container("resident", bridged=False, number=0)])
         yield
-        self._pycore("down", "resident")
+        self.command("down", "resident")
 
     def once(self) -> None:
-        self._pycore("run", "--rm", "--network", "none", self.root, TRUE)
+        self.command("run", "--rm", "--network", "none", self.root, TRUE)
 
     def flood(self, flags: Sequence[str], program: Sequence[str]) -> None:
-        self._pycore("run", "--detach", "--name", "flood", "--network", "none", *flags, self.root, *program)
-        self._pycore("wait", "flood")
-        self._pycore("rm", "flood")
+        self.command("run", "--detach", "--name", "flood", "--network", "none", *flags, self.root, *program)
+        self.command("wait", "flood")
+        self.command("rm", "flood")
 
     def start_many(self, count: int, bridged: bool, workers: int) -> None:
         self._apply("many", [self._container(f"c{number}", bridged, number) for number in range(count)])
 
     def remove_many(self, count: int) -> None:
-        self._pycore("down", "many")
+        self.command("down", "many")
 
-    def _pycore(self, *arguments: object) -> None:
+    def command(self, *arguments: object) -> None:
+        """A command of pycore. Raises RuntimeError with what it said where it fails."""
         places = ["--run-dir", self.run_dir, "--data-dir", self.directory / "data"]
         run(Path(sys.executable).with_name("pycore"), *places, *arguments)
 
     def _apply(self, name: str, containers: list[str]) -> None:
         file = self.directory / f"{name}.toml"
         file.write_text("\n".join([f'name = "{name}"', *containers]))
-        self._pycore("apply", file)
+        self.command("apply", file)
 
     def _container(self, name: str, bridged: bool, number: int) -> str:
         network = f'driver = "bridge"\nports = ["{FIRST_PORT + number}:80"]' if bridged else 'driver = "none"'
