@@ -121,6 +121,33 @@ class Inside(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """Something of the kernel's that rings when it kills processes of a container for want of memory."""
+
+    events: int
+    """What epoll(7) is to wait for on its descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+    def heard(self) -> bool:
+        """Whether it has happened since this was last asked. Never waits."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class AlarmSource(Protocol):
+    """Where such an alarm is to be had."""
+
+    def open(self) -> Alarm:
+        """Raises OSError where the host has none."""
+        ...
+
+
 @dataclass(frozen=True)
 class HealthCheck:
     """What is asked of a container, how often, and what follows. Times in seconds."""
@@ -273,6 +300,13 @@ class Hooks:
         """Why a container ended, in words, as far as the plugin knows: ``memory limit 64M reached``.
 
         Called before anything of it is undone. ``status`` is negative for a signal.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_oom(self, container: Container, host: Host) -> AlarmSource | None:
+        """What says, while the container runs, that the kernel kills processes of it for want of memory. The first
+        answer decides.
         """
         raise NotImplementedError
 

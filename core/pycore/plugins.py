@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pluggy
 
 from pycore.errors import PluginError, Problem, PycoreError
-from pycore.hookspecs import GROUP, Driver, End, Found, HealthCheck, Hooks, Host, Requirement
+from pycore.hookspecs import GROUP, AlarmSource, Driver, End, Found, HealthCheck, Hooks, Host, Requirement
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Process, Section
@@ -186,6 +186,10 @@ class Plugins:
                 arguments = {"container": container, "host": host, "status": status}
                 reasons += self._guard(name, "pycore_ended", container.full_name, caller, **arguments)
         return "; ".join(reasons)
+
+    def oom(self, container: Container, host: Host) -> AlarmSource | None:
+        """What says that the kernel kills processes of it for want of memory, if anybody knows."""
+        return next((cast(AlarmSource, found) for _, found in self._ask("pycore_oom", container, host)), None)
 
     def stats(self, container: Container, host: Host, pid: int) -> dict[str, float]:
         """What a running container uses, merged."""

@@ -68,3 +68,29 @@ def test_repair_is_told(pycore: Command) -> None:
         pycore.run("doctor", "--repair")
         assert "nobodys" in happenings.word("repair")["finding"]
         assert not stray.exists()
+
+
+GREEDY = "head -c 200000000 /dev/zero | tail -c 150000000 > /dev/null"
+"""tail keeps all that it may have to print."""
+
+
+def greedy(pycore: Command, name: str, script: str) -> None:
+    limits = ("--memory", "32M", "--network", "none")
+    pycore("run", "-d", "--name", name, *limits, "host", "sh", "-c", script)
+
+
+def test_a_process_that_is_killed_for_want_of_memory_is_told_of_while_the_container_runs(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        greedy(pycore, "one", f"{GREEDY}; exec sleep 1000")
+        event = happenings.word("oom")
+        assert (event["app"], event["container"]) == ("one", "one")
+        (row,) = pycore.json("ps")
+        assert row["status"] == "running"
+
+
+def test_want_of_memory_is_told_before_the_end_that_comes_of_it(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        greedy(pycore, "one", GREEDY)
+        assert "memory limit" in happenings.word("die")["reason"]
+        words = happenings.words()
+        assert words.index("oom") < words.index("die")

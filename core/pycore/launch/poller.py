@@ -25,10 +25,10 @@ class Poller(threading.Thread):
         self._epoll.register(self._woken, READABLE)
         self.start()
 
-    def add(self, fd: int, act: Act) -> None:
-        """Call ``act`` whenever the descriptor can be read, or has hung up. Any thread may."""
+    def add(self, fd: int, act: Act, events: int = READABLE) -> None:
+        """Call ``act`` whenever there is what is waited for, or the descriptor has hung up. Any thread may."""
         self._acts[fd] = act
-        self._epoll.register(fd, READABLE)
+        self._epoll.register(fd, events)
 
     def only_hangup(self, fd: int) -> None:
         """From now on wait for its hanging up alone, which epoll always tells."""

@@ -28,6 +28,7 @@ from pycore.life.execute import Executor
 from pycore.life.execution import Executions, InsideOf
 from pycore.life.health import HealthWatch, Result, Word
 from pycore.life.live import Live
+from pycore.life.oom import OomWatch
 from pycore.life.pipes import OUTPUTS, STDIN, TERMINAL, streams
 from pycore.life.watch import Later, Watch
 from pycore.linux.kernel import Kernel
@@ -64,6 +65,7 @@ class Lifecycle:
         self.watch = Watch()
         self.events = Events(state.run_dir)
         self.pump = LogPump(self._log_lost)
+        self.oom = OomWatch(self._out_of_memory)
         self._early: dict[str, tuple[int | None, float]] = {}
         self._registry = threading.Lock()
         self._turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -80,6 +82,7 @@ class Lifecycle:
         self._ended.put(None)
         self._janitor.join(KILL_WAIT)
         self.launcher.close()
+        self.oom.close()
         self.pump.stop()
         self.events.close()
         for live in self.live.values():
@@ -96,6 +99,11 @@ class Lifecycle:
     def _log_lost(self, identity: str, reason: str) -> None:
         live = self.live.get(identity)
         self.events.emit("log-lost", live.record if live else None, reason=reason)
+
+    def _out_of_memory(self, identity: str) -> None:
+        live = self.live.get(identity)
+        if live:
+            self.events.emit("oom", live.record)
 
     def turn(self, identity: str) -> threading.RLock:
         """Held by whoever starts, stops or removes a container: one at a time."""
@@ -347,6 +355,8 @@ class Lifecycle:
         with self._registry:
             self.live[record.id] = live
             early = self._early.pop(record.id, None)
+        with contextlib.suppress(PycoreError):  # its plugin is gone: it runs on, and nobody says what of it
+            self.oom.begin(record.id, self.plugins.oom(self.container(record), self.host()))
         if early:
             self.over(live, *early)
         return live
@@ -391,6 +401,7 @@ class Lifecycle:
             self.tell()
 
     def _settle(self, live: Live) -> None:
+        self.oom.end(live.record.id)
         record = replace(live.record, status="stopped", pid=0, exit_status=live.status, finished=live.ended)
         try:
             if not live.failed:  # else whoever starts it says why, and what follows

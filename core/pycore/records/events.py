@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 What = Literal[
-    "create", "start", "exec", "pause", "unpause", "rename", "health", "stop", "die", "restart", "destroy",
+    "create", "start", "exec", "pause", "unpause", "rename", "health", "oom", "stop", "die", "restart", "destroy",
     "apply", "down", "take-over", "repair", "log-lost", "gap",
 ]  # fmt: skip
 """``stop`` is a person's wish, ``die`` the end itself; ``gap`` says that events are missing here."""

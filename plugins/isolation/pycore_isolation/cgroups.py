@@ -15,6 +15,7 @@ from pycore.ops import Operation
 from pycore.spec import Change, Container, Section, Size, parse_size, setting
 
 from pycore_isolation import usage
+from pycore_isolation.oom import MemoryAlarm
 from pycore_isolation.ops.cgroups import Cgroup, CgroupNamespace, JoinCgroup, Limit
 from pycore_isolation.ops.freeze import Freeze, FreezeApart
 
@@ -316,6 +317,14 @@ def pycore_ended(container: Container, host: Host, status: int | None) -> str | 
     if news.forks and status != 0 and wanted.pids:
         return f"the limit of {wanted.pids} processes was reached"
     return None
+
+
+@hookimpl
+def pycore_oom(container: Container, host: Host) -> MemoryAlarm | None:
+    """The alarm of its memory cgroup."""
+    files = _files(container, host)
+    directory = files.directories.get("memory") if files else None
+    return MemoryAlarm(directory, files.unified) if files and directory else None
 
 
 _KILLED = (-9, 137, None)
