@@ -56,6 +56,11 @@ DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 Call = Callable[[str, Sequence[str], Stdio], Execution]
 """Calls ``MODULE:FUNCTION`` with words and streams."""
 
+
+def _nothing() -> None:
+    """A check that finds nothing."""
+
+
 STARTS = 4
 """Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
 
@@ -329,7 +334,7 @@ class Engine:
         with self._apps[app.name], self._watching(app.name, timings):
             back: Back = []
             try:
-                with self._images(app, progress, cancel) as made:
+                with self._images(app, progress, cancel.check if cancel else _nothing) as made:
                     plan = self._prepare_all(life, made, back, progress)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
             except BaseException as error:
@@ -347,19 +352,26 @@ class Engine:
                 self._told.ahead(self._records(app.name))
             return plan
 
+    def fetch(self, app: App, progress: Progress = quiet, check: Callable[[], None] = _nothing) -> None:
+        """Bring here what is missing of an app's images. ``check`` raises where nobody waits for it any more."""
+        self.open()
+        with self._images(app, progress, check):
+            pass
+
     def cancel(self) -> Cancel:
         """A way to give up waiting for an apply."""
         return Cancel(self.open().changed)
 
     @contextlib.contextmanager
-    def _images(self, app: App, progress: Progress, cancel: Cancel | None) -> Generator[App, None, None]:
+    def _images(
+        self, app: App, progress: Progress = quiet, check: Callable[[], None] = _nothing
+    ) -> Generator[App, None, None]:
         """The app with its images: they are here, and nobody removes them, for the length of a with block."""
         resolved = resolve(app, self.plugins, self.host())
 
         def fetch(name: str, operation: Operation) -> None:
             def tell(words: str) -> None:
-                if cancel:
-                    cancel.check()
+                check()
                 progress(name, words)
 
             tell("fetching")
@@ -431,20 +443,18 @@ class Engine:
         hold: bool = False,
         window: tuple[int, int] = (0, 0),
         prepared: Callable[[ContainerRecord], None] = lambda record: None,
-        progress: Progress = quiet,
-        cancel: Cancel | None = None,
     ) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
         ``stdio`` are the program's own streams; without them its output is kept as a log. With ``hold`` it has its
         namespaces, mounts and network, and waits for :meth:`start` before its program. ``window`` are rows and columns
         of its terminal, where it has one; ``prepared`` is called before there is a process, for who wants to hear all
-        of its output; ``progress`` tells of an image that is fetched, until ``cancel`` gives up. What is returned can
-        be waited for also when the container has been removed by then. Raises Conflict where the name is taken.
+        of its output. What is returned can be waited for also when the container has been removed by then. Raises
+        Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
-            with self._images(app, progress, cancel) as made, self._planning:
+            with self._images(app) as made, self._planning:
                 self._refuse_taken(app.name)
                 plan = self._plan(made)
                 (action,) = plan.actions

@@ -59,6 +59,8 @@ class Live(Lines):
 
     def __call__(self, container: str, words: str) -> None:
         with self._changed:
+            if not self._words:
+                self._painter.start()
             self._words[container] = words
             self._begun.setdefault(container, time.monotonic())
             if words in FINAL:
@@ -68,17 +70,14 @@ class Live(Lines):
             self._dirty = True
             self._changed.notify()
 
-    def __enter__(self) -> Live:
-        self._painter.start()
-        return self
-
     def __exit__(self, *raised: object) -> None:
         with self._changed:
             if raised[1] is not None:
                 self._note_failure(raised[1])
             self._closed = self._dirty = True
             self._changed.notify()
-        self._painter.join(10)
+        if self._words:
+            self._painter.join(10)
 
     def _note_failure(self, error: object) -> None:
         """Nothing of a failed apply stays: whose failure it was, and what went with it."""

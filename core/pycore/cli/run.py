@@ -7,9 +7,9 @@ import contextlib
 import os
 import threading
 
-from pycore.cli import attach
+from pycore.cli import attach, progress
 from pycore.cli.parser import Verb
-from pycore.cli.session import Session
+from pycore.cli.session import Interrupted, Session
 from pycore.cli.waiting import pass_signals, wait_attached
 from pycore.engine import Engine
 from pycore.launch.launcher import Stdio
@@ -45,6 +45,7 @@ def _run(session: Session, arguments: argparse.Namespace) -> int:
     app = _spec(session, arguments)
     if app is None:
         return 0
+    _fetch(session, app)
     if arguments.detach:
         window = window_size(session.stdio[1])
         return _say(session, session.engine.run(app, auto_remove=arguments.rm, window=window))
@@ -54,7 +55,21 @@ def _run(session: Session, arguments: argparse.Namespace) -> int:
 
 def _create(session: Session, arguments: argparse.Namespace) -> int:
     app = _spec(session, arguments)
-    return 0 if app is None else _say(session, session.engine.run(app, auto_remove=arguments.rm, hold=True))
+    if app is None:
+        return 0
+    _fetch(session, app)
+    return _say(session, session.engine.run(app, auto_remove=arguments.rm, hold=True))
+
+
+def _fetch(session: Session, app: App) -> None:
+    """Have the image here first, which a terminal is told of; what is piped is the program's own output alone."""
+
+    def check() -> None:
+        if session.gone():
+            raise Interrupted
+
+    with progress.Live(session) if session.terminal and not session.json else progress.Nothing(session) as told:
+        session.engine.fetch(app, told, check)
 
 
 def _say(session: Session, live: Live) -> int:
