@@ -37,6 +37,13 @@ def test_module_loads_nothing_heavy(module: str, unwanted: set[str]) -> None:
     assert unwanted & set(run.stdout.split()) == set()
 
 
+def test_an_engine_loads_nothing_that_few_containers_need() -> None:
+    """Each take-over waits for the supervisor's imports."""
+    code = "import sys, pycore.engine, pycore.plugins; pycore.plugins.load_plugins(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"asyncio", "http.client", "pyroute2", "pyseccomp", "rich", "ssl"} & set(run.stdout.split()) == set()
+
+
 def test_only_the_kernel_floor_touches_ctypes() -> None:
     users = [path for path in SOURCES if "ctypes" in _imported(path.read_text(encoding="utf-8"))]
     assert [path for path in users if not _allowed(path)] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import io
 import os
 import socket
@@ -89,6 +88,8 @@ class HttpProbe:
     url: Url
 
     def ask(self, inside: Inside, timeout: float) -> str:
+        from http.client import HTTPException  # brings all of ssl along: a cost to none but who asks in this way
+
         deadline = Deadline(timeout)
         with connect(inside, self.url.address, deadline) as connection:
             try:
@@ -97,7 +98,7 @@ class HttpProbe:
                 raise deadline.passed() from None
             except OSError as error:
                 raise ProbeFailed(f"{self.url}: {error.strerror or error}") from error
-            except http.client.HTTPException as error:
+            except HTTPException as error:
                 raise ProbeFailed(f"{self.url}: no HTTP answer: {_words(error)}") from error
         if 200 <= status < 400:
             return text
@@ -105,10 +106,12 @@ class HttpProbe:
 
     def _get(self, connection: socket.socket, deadline: Deadline) -> tuple[int, str]:
         """The status, and what is shown of the answer."""
+        from http.client import HTTPResponse
+
         host = f"Host: {self.url.address}\r\nUser-Agent: pycore-health\r\nAccept: */*\r\nConnection: close\r\n"
         connection.settimeout(deadline.left())
         connection.sendall(f"GET {self.url.path} HTTP/1.1\r\n{host}\r\n".encode("ascii"))
-        response = http.client.HTTPResponse(_Heard(connection, deadline))  # type: ignore[arg-type]
+        response = HTTPResponse(_Heard(connection, deadline))  # type: ignore[arg-type]
         try:
             response.begin()
             text = f"{response.status} {response.reason}".strip()
