@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,18 @@ PLUGINS = load_plugins()
 
 
 def runnable(source: Source) -> Source:
-    """With a program in each container, which a spec need not name but a start needs; each table one container."""
+    """With a program in each container, which a spec need not name but a start needs."""
     for container in source["container"].values():
-        container.pop("replicas", None)
         container.pop("health", None)  # asked on a thread of its own, at times of its own
         container.setdefault("command", ["sleep", "inf"])
     return source
+
+
+def names_of(source: Source) -> Iterator[str]:
+    """The containers that a spec stands for: each table one, or as many as it says, with a number each."""
+    for name, table in source["container"].items():
+        number = table.get("replicas")
+        yield from [name] if number is None else (f"{name}-{each}" for each in range(1, number + 1))
 
 
 SPECS = specs(
@@ -262,6 +268,28 @@ class Life(RuleBasedStateMachine):
         return {(record.full_name, record.id, record.status) for record in self.world.engine.containers()}
 
     @precondition(lambda self: self.applied)
+    @rule(name=st.sampled_from(["one", "two"]), data=st.data(), number=st.sampled_from([None, 1, 2, 3]))
+    def scale(self, name: str, data: st.DataObject, number: int | None) -> None:
+        """Another number of one container: those that stay are left alone."""
+        assume(name in self.applied)
+        source = copy.deepcopy(self.applied[name])
+        table = source["container"][data.draw(st.sampled_from(sorted(source["container"])), label="scaled")]
+        table.pop("replicas", None)
+        if number is not None:
+            table["replicas"] = number
+        try:
+            self.world.app(source)
+        except SpecError:  # a port of which there is one, say
+            assume(False)
+        before = {record.full_name: record for record in self.world.engine.containers()}
+        stopped = set(self.stopped)
+        self._apply(source)
+        after = {record.full_name: record for record in self.world.engine.containers()}
+        for both in (before.keys() & after.keys()) - stopped:
+            assert after[both].id == before[both].id
+            assert after[both].pid == before[both].pid
+
+    @precondition(lambda self: self.applied)
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
         name = self._choose(data)
@@ -303,12 +331,15 @@ class Life(RuleBasedStateMachine):
         self.stopped -= {each for each in self.stopped if each.startswith(f"{name}/")}
 
     def _choose(self, data: st.DataObject) -> str:
-        names = [f"{app}/{name}" for app, source in self.applied.items() for name in source["container"]]
-        return data.draw(st.sampled_from(sorted(names)), label="container")
+        return data.draw(st.sampled_from(sorted(self._names())), label="container")
+
+    def _names(self) -> set[str]:
+        """All containers that there are to be."""
+        return {f"{app}/{name}" for app, source in self.applied.items() for name in names_of(source)}
 
     @invariant()
     def containers_are_those_applied(self) -> None:
-        wanted = {f"{app}/{name}" for app, source in self.applied.items() for name in source["container"]}
+        wanted = self._names()
         records: dict[str, Any] = {record.full_name: record for record in self.world.engine.containers()}
         assert set(records) == wanted
         running = {record.id for name, record in records.items() if name not in self.stopped}
