@@ -538,6 +538,7 @@ class Engine:
         live = life.live.get(record.id)
         if live is None or live.exited.is_set():
             raise Conflict(f"{record.full_name} is not running")
+        life.events.emit("kill", record, signal=number)
         life.signal(live, number)
         return record
 
@@ -621,7 +622,9 @@ class Engine:
         live = self.running(name)
         container = altered(live.record, changes, self.plugins) if changes else life.container(live.record)
         execution = life.executions.start(live, container, command, stdio, terminal=terminal, window=window)
-        life.events.emit("exec", live.record, command=list(command))
+        about = {"command": list(command), "pid": execution.pid}
+        life.events.emit("exec", live.record, **about)
+        execution.when_ended(lambda status: life.events.emit("exec-die", live.record, exit_status=status, **about))
         return execution
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 from support.command import Command
@@ -68,6 +69,25 @@ def test_repair_is_told(pycore: Command) -> None:
         pycore.run("doctor", "--repair")
         assert "nobodys" in happenings.word("repair")["finding"]
         assert not stray.exists()
+
+
+def test_what_is_done_to_one_that_runs_is_told(pycore: Command) -> None:
+    with Happenings(pycore) as happenings:
+        pycore("apply", pycore.write(SPEC))
+        pycore("exec", "two", "sh", "-c", "exit 7", status=7)
+        end = happenings.word("exec-die")
+        (begin,) = happenings.of("exec", "two")
+        assert (begin["command"], begin["pid"]) == (end["command"], end["pid"])
+        assert end["exit_status"] == 7
+        assert pycore.fails("exec", "two", "/no/such/program", status=127)
+        pycore("kill", "-s", "CONT", "two")
+        assert happenings.word("kill")["signal"] == signal.SIGCONT
+        pycore("apply", pycore.write(SPEC.replace("[container.two]", "[container.two]\nresources.memory = '64M'")))
+        assert happenings.word("update")["container"] == "two"
+        pycore("kill", "two")
+        happenings.until(lambda event: event["what"] == "die" and event["container"] == "two")
+        words = [event["what"] for event in happenings.events if event.get("container") == "two"]
+        assert words == ["create", "start", "exec", "exec-die", "kill", "update", "kill", "die"]
 
 
 GREEDY = "head -c 200000000 /dev/zero | tail -c 150000000 > /dev/null"

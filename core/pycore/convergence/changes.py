@@ -89,6 +89,7 @@ def _exchange(life: Lifecycle, swaps: Sequence[_Swap]) -> None:
         _write(life, swap.record, swap.wanted)
         live = life.live.get(swap.record.id)
         if live:
+            life.events.emit("update", live.record)
             life.pump.change(live.record.id, life.plugins.log(life.container(live.record), life.host()))
         if live and not live.starting:
             life.watch_health(live)

@@ -43,10 +43,24 @@ class Execution:
     status: int | None = None
     """Negative for a signal; None where nobody can know, or while it runs."""
 
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _act: Callable[[int | None], object] | None = None
+
     def end(self, status: int | None) -> None:
         """It has ended."""
-        self.status = status
-        self.exited.set()
+        with self._lock:
+            self.status = status
+            self.exited.set()
+        if self._act:
+            self._act(status)
+
+    def when_ended(self, act: Callable[[int | None], object]) -> None:
+        """Have something quick done with its status when it has ended, at once where it has."""
+        with self._lock:
+            if not self.exited.is_set():
+                self._act = act
+                return
+        act(self.status)
 
     def close(self) -> None:
         """Let go of it; it may run on."""

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 What = Literal[
-    "create", "start", "exec", "pause", "unpause", "rename", "health", "oom", "stop", "die", "restart", "destroy",
+    "create", "start", "exec", "exec-die", "update", "pause", "unpause", "rename", "health", "oom", "kill", "stop",
+    "die", "restart", "destroy",
     "apply", "down", "take-over", "repair", "log-lost", "gap",
 ]  # fmt: skip
 """``stop`` is a person's wish, ``die`` the end itself; ``gap`` says that events are missing here."""
