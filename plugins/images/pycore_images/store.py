@@ -1,0 +1,423 @@
+"""The images that are kept here: one OCI image layout, and the layers unpacked beside it.
+
+    oci-layout, index.json   references: descriptors under their whole names (image-spec, image-layout.md)
+    blobs/sha256/HEX         manifests, indexes, configurations, and layers as they came
+    layers/HEX/tree          a layer unpacked, by its diff id, in overlayfs's words
+    ingest/                  what is coming in, and what is going
+    holds/USER               what a container, or whoever else, uses: digests of manifests and indexes, a line each
+    lock                     taken by many who add or look, or by one who removes
+    names.lock               taken to change index.json
+
+Whatever is in its place is whole, and was on the disk before it came there. What a crash leaves behind lies in
+``ingest`` alone, and is swept from there by :mod:`pycore_images.collecting`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from pycore.errors import NotFound
+from pycore.linux import rmtree
+
+from pycore_images import documents
+from pycore_images.content import INDEX, MAX_DOCUMENT, Damaged, Descriptor, Stream, is_digest
+
+REF_NAME = "org.opencontainers.image.ref.name"
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MAX_INDEX = 64 << 20
+"""Bytes of index.json, which is ours: some hundred thousand names."""
+_MAX_NESTED = 4
+"""Indexes within indexes."""
+_CHUNK = 1 << 20
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+_PASSING = ".passing-"
+"""What holds end with that are void when whoever made them is gone."""
+
+
+class Store:
+    """Images by name and by digest. Reading an empty one writes nothing: its directories are made when they are needed.
+
+    Safe for many threads and processes at once. Methods raise OSError; NotFound for content that is not there, and
+    Damaged for content that is not as it should be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ingest = root / "ingest"
+
+    # -- content ---------------------------------------------------------------------------------------------
+
+    def blob_path(self, digest: str) -> Path:
+        """Where content is, or would be."""
+        return self.root / "blobs" / "sha256" / _hex(digest)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether content is here, whole."""
+        return self.blob_path(digest).exists()
+
+    def blob(self, digest: str) -> bytes:
+        """A document, verified: at most MAX_DOCUMENT bytes."""
+        with contextlib.closing(_File(self.open_blob(digest))) as file:
+            data = file.read(MAX_DOCUMENT + 1)
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise Damaged(f"{digest} is not what its digest says", hint="`pycore image rm` it, and pull it anew")
+        return data
+
+    def open_blob(self, digest: str) -> int:
+        """Content as a descriptor to read from, the caller's to close; it stays readable when the content goes."""
+        try:
+            return os.open(self.blob_path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound(f"{digest} is not in the store") from None
+
+    def add_document(self, data: bytes, media_type: str) -> Descriptor:
+        """Keep a manifest, index or configuration."""
+        if len(data) > MAX_DOCUMENT:
+            raise Damaged(f"a document of {len(data)} bytes is longer than {MAX_DOCUMENT}")
+        descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+        if not self.has_blob(descriptor.digest):
+            self.prepare()
+            _replace(self.blob_path(descriptor.digest), data, self.ingest, 0o600)
+        return descriptor
+
+    def add_blob(self, stream: Stream, media_type: str) -> Descriptor:
+        """Keep content of any length, as it comes."""
+        self.prepare()
+        part = self.ingest / f"{secrets.token_hex(16)}.part"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(part, "xb", opener=_private) as file:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fdatasync(file.fileno())
+            descriptor = Descriptor(media_type, f"sha256:{digest.hexdigest()}", size)
+            self.take_blob(part, descriptor.digest)
+        finally:
+            part.unlink(missing_ok=True)
+        return descriptor
+
+    def take_blob(self, part: Path, digest: str) -> None:
+        """Put a file of ``ingest`` in its place as content: one that is known to be that, and on the disk."""
+        place = self.blob_path(digest)
+        os.rename(part, place)
+        _sync_directory(place.parent)
+
+    # -- layers ----------------------------------------------------------------------------------------------
+
+    def layer_tree(self, diff_id: str) -> Path:
+        """Where a layer is unpacked, or would be."""
+        return self.root / "layers" / _hex(diff_id) / "tree"
+
+    def has_layer(self, diff_id: str) -> bool:
+        """Whether a layer is here, unpacked."""
+        return self.layer_tree(diff_id).exists()
+
+    def layer_trees(self, image: documents.Image) -> tuple[Path, ...]:
+        """The layers of an image, the uppermost first. Raises NotFound where one is missing."""
+        for diff_id in image.config.diff_ids:
+            if not self.has_layer(diff_id):
+                raise NotFound(f"layer {diff_id} of {image.digest} is not in the store")
+        return tuple(self.layer_tree(diff_id) for diff_id in reversed(image.config.diff_ids))
+
+    def take_layer(self, directory: Path, diff_id: str) -> None:
+        """Put a directory of ``ingest`` that has a whole ``tree``, on the disk, in its place; another may have been
+        there first.
+        """
+        place = self.root / "layers" / _hex(diff_id)
+        try:
+            os.rename(directory, place)
+        except OSError:
+            if not self.has_layer(diff_id):
+                raise
+            rmtree.remove(str(directory))
+        _sync_directory(place.parent)
+
+    # -- images ----------------------------------------------------------------------------------------------
+
+    def image(self, root: Descriptor, platform: documents.Platform | None = None) -> documents.Image:
+        """The image that a manifest is, or that an index has for a platform: the host's, where none is named.
+
+        Raises NotFound where documents of it are missing; its layers are not looked at.
+        """
+        descriptor = root
+        for _ in range(_MAX_NESTED):
+            data = self.blob(descriptor.digest)
+            found = documents.parse_root(data, descriptor.media_type)
+            if isinstance(found, documents.Manifest):
+                config = documents.parse_config(self.blob(found.config.digest), len(found.layers))
+                return documents.Image(root, descriptor, found, config)
+            descriptor = documents.choose(found, platform or documents.host_platform(), root.digest)
+        raise Damaged(f"{root.digest} has indexes within indexes")
+
+    def by_digest(self, digest: str) -> Descriptor | None:
+        """The manifest or index of a digest, under whatever name it is here; None where there is none."""
+        if not self.has_blob(digest):
+            return None
+        data = self.blob(digest)
+        return Descriptor(documents.media_type_of(data), digest, len(data))
+
+    def documents_of(self, root: Descriptor) -> Iterable[tuple[Descriptor, documents.Manifest]]:
+        """Every manifest that is here of what a manifest or an index leads to."""
+        waiting, seen = [root], {root.digest}
+        while waiting:
+            descriptor = waiting.pop()
+            if not self.has_blob(descriptor.digest):
+                continue
+            found = documents.parse_root(self.blob(descriptor.digest), descriptor.media_type)
+            if isinstance(found, documents.Manifest):
+                yield descriptor, found
+                continue
+            new = [each for each in found.manifests if each.digest not in seen]
+            seen |= {each.digest for each in new}
+            waiting += new
+
+    # -- names -----------------------------------------------------------------------------------------------
+
+    def references(self) -> Mapping[str, Descriptor]:
+        """Every name in full, and the manifest or index that it leads to."""
+        try:
+            data = _read(self.root / "index.json", _MAX_INDEX)
+        except FileNotFoundError:
+            return {}
+        try:
+            entries = cast("list[Any]", json.loads(data)["manifests"])
+            found = [documents.parse_descriptor(entry, "index.json") for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{self.root}/index.json is damaged: {error}") from error
+        return {name: each for each in found if (name := each.annotations.get(REF_NAME))}
+
+    def resolve(self, reference: str) -> Descriptor | None:
+        """What a name in full leads to."""
+        return self.references().get(reference)
+
+    def tag(self, reference: str, descriptor: Descriptor) -> None:
+        """Let a name lead to a manifest or index that is here, and no more to where it led before. Raises NotFound."""
+        with self.guard():
+            if not self.has_blob(descriptor.digest):
+                raise NotFound(f"{descriptor.digest} is not in the store")
+            with self._names() as names:
+                names[reference] = descriptor
+
+    def untag(self, reference: str) -> bool:
+        """Forget a name. Whether there was one; what it led to, stays until it is collected."""
+        if reference not in self.references():
+            return False
+        with self._names() as names:
+            return names.pop(reference, None) is not None
+
+    @contextlib.contextmanager
+    def _names(self) -> Generator[dict[str, Descriptor], None, None]:
+        """The names, written back when they are changed."""
+        self.prepare()
+        with _locked(self.root / "names.lock", fcntl.LOCK_EX):
+            before = self.references()
+            names = dict(before)
+            yield names
+            if names != before:
+                entries = [
+                    documents.describe(replace(each, annotations={**each.annotations, REF_NAME: name}))
+                    for name, each in sorted(names.items())
+                ]
+                document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+                _replace(self.root / "index.json", documents.encode(document), self.ingest, 0o600)
+
+    # -- who uses what ---------------------------------------------------------------------------------------
+
+    def hold(self, user: str, digests: Iterable[str]) -> None:
+        """Keep what these manifests or indexes lead to for as long as this user is there, who held something else
+        before. Looking whether something is here comes after holding it, or it may be gone again.
+        """
+        self.prepare()
+        with self.guard():
+            _replace(self.root / "holds" / _user(user), _lines(digests), self.ingest, 0o600)
+
+    def release(self, user: str) -> None:
+        """The user is no more."""
+        (self.root / "holds" / _user(user)).unlink(missing_ok=True)
+
+    def holds(self) -> Mapping[str, set[str]]:
+        """Who uses what; whoever only passes by, too, but not those that died over it."""
+        found: dict[str, set[str]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted((self.root / "holds").iterdir()):
+                with contextlib.suppress(FileNotFoundError):  # released meanwhile
+                    if _PASSING not in path.name or _is_locked(path):
+                        found[path.name] = set(_read(path, _MAX_INDEX).decode("ascii", "replace").split())
+        return found
+
+    @contextlib.contextmanager
+    def passing(self, digests: Iterable[str]) -> Generator[None, None, None]:
+        """Hold something while it comes in, or goes out; if this process dies meanwhile, it holds nothing."""
+        self.prepare()
+        path = self.root / "holds" / f"{os.getpid()}{_PASSING}{secrets.token_hex(8)}"
+        with self.guard():
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.write(fd, _lines(digests))
+            except BaseException:
+                os.close(fd)
+                raise
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+    # -- the whole -------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def guard(self, exclusive: bool = False) -> Generator[None, None, None]:
+        """With others, nothing is removed meanwhile; alone, nothing is added or looked for either.
+
+        For moments: whoever takes long holds what it needs (:meth:`hold`, :meth:`passing`). Waits for those that have
+        it; whoever has it alone must not ask again.
+        """
+        self.prepare()
+        with _locked(self.root / "lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+            yield
+
+    def prepare(self) -> None:
+        """Make the directories. Closed to other users: layers have set-user-id programs and images' secrets."""
+        if (self.root / "oci-layout").exists():
+            return
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(self.root, 0o700)
+        for name in ("blobs/sha256", "layers", "ingest", "holds"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        _replace(self.root / "oci-layout", _LAYOUT, self.ingest, 0o644)
+
+    @contextlib.contextmanager
+    def ingesting(self, name: str) -> Generator[None, None, None]:
+        """Alone with what comes in under a name; waits for whoever else brings the same, here or in another process."""
+        self.prepare()
+        with _locked(self.ingest / f"{name}.lock", fcntl.LOCK_EX, passing=True):
+            yield
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+class _File:
+    """A descriptor that is read from its beginning."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size and (part := os.read(self._fd, size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _hex(digest: str) -> str:
+    """A digest as the name of a file. Raises Damaged: names of files are made of nothing else."""
+    if not is_digest(digest):
+        raise Damaged(f"{digest[:80]!r} is no digest")
+    return digest.removeprefix("sha256:")
+
+
+def _user(name: str) -> str:
+    if not _USER.fullmatch(name) or _PASSING in name:
+        raise ValueError(f"{name!r} is no name for who holds images")
+    return name
+
+
+def _lines(digests: Iterable[str]) -> bytes:
+    return "".join(f"sha256:{_hex(digest)}\n" for digest in sorted(set(digests))).encode()
+
+
+def _read(path: Path, most: int) -> bytes:
+    with contextlib.closing(_File(os.open(path, os.O_RDONLY | os.O_CLOEXEC))) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Damaged(f"{path} is longer than {most} bytes")
+    return data
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _replace(place: Path, data: bytes, aside: Path, mode: int) -> None:
+    """A file with this content, whole or not at all, also if the power goes."""
+    part = aside / f"{secrets.token_hex(16)}.part"
+    try:
+        with open(part, "xb", opener=_private) as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_directory(place.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int, passing: bool = False) -> Generator[None, None, None]:
+    """A lock by a file; one that is ``passing`` goes when nobody has it any more."""
+    fd = _lock(path, how)
+    try:
+        yield
+    finally:
+        if passing:
+            path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _lock(path: Path, how: int) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+            if _is_there(path, fd):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # whoever had it before has removed it; there may be a new one
+
+
+def _is_there(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
