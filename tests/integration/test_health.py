@@ -204,6 +204,25 @@ def test_run_has_dockers_flags(pycore: Command) -> None:
         happenings.health("healthy")
 
 
+def test_a_check_is_turned_off_and_on_while_the_program_runs(pycore: Command) -> None:
+    check = 'file = "/run/never"\ninterval = "20ms"\nretries = 1'
+    with Happenings(pycore) as happenings:
+        pycore("apply", pycore.write(spec(f"{check}\nenabled = false")))
+        (row,) = pycore.json("ps")
+        assert row["health"] is None
+        pycore("apply", pycore.write(spec(check)))
+        happenings.health("unhealthy")
+        pycore("apply", pycore.write(spec(f"{check}\nenabled = false")))
+        (after,) = pycore.json("ps")
+        assert (after["pid"], after["health"]) == (row["pid"], None)
+
+
+def test_run_has_dockers_flag_for_no_check(pycore: Command) -> None:
+    pycore("run", "-d", "--network", "none", "--no-healthcheck", "--health-cmd", "false", "host", "sleep", "1000")
+    (row,) = pycore.json("ps")
+    assert row["health"] is None
+
+
 def test_what_is_no_check_is_said_with_its_place(pycore: Command) -> None:
     error = pycore.fails("check", pycore.write(spec('http = ":80"\ntcp = ":80"')), status=2)
     assert "http is there already: a container is asked in one way" in error

@@ -123,6 +123,13 @@ class Health(Section):
         change=Change.LIVE,
         flags=("--health-start-interval",),
     )
+    enabled: bool = setting(
+        True,
+        doc="Whether it is asked at all; the image's own check is turned off with it too.",
+        change=Change.LIVE,
+        example=False,
+        flags=("--healthcheck",),
+    )
     on_unhealthy: Literal["none", "restart", "stop"] = setting(
         "none",
         doc="What is done with a container that has become unhealthy. It is started again whatever `restart` says.",
@@ -145,7 +152,7 @@ def pycore_validate(app: App) -> Iterator[Problem]:
         path = ("container", table, "health")
         if len(ways) > 1:
             yield Problem((*path, ways[1]), f"{ways[0]} is there already: a container is asked in one way", at_key=True)
-        elif not ways and health.model_fields_set:
+        elif not ways and health.model_fields_set and health.enabled:
             hint = f"one of {', '.join(WAYS[:-1])} or {WAYS[-1]}"
             yield Problem(path, "does not say what is asked", hint=hint, at_key=True)
 
@@ -154,7 +161,7 @@ def pycore_validate(app: App) -> Iterator[Problem]:
 def pycore_health(container: Container, host: Host) -> HealthCheck | None:
     """What the table says, if it says anything."""
     health = container[Health]
-    probe = _probe(health)
+    probe = _probe(health) if health.enabled else None
     if probe is None:
         return None
     return HealthCheck(
