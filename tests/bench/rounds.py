@@ -13,6 +13,8 @@ from runtimes import Pycore
 
 EARLY = 10
 """The round that all later ones are compared with: by then everything was done once."""
+SETTLING = 0.1
+"""What memory may grow by from there: threads each have a heap, and garbage is looked for seldom."""
 MIB = 1 << 20
 
 
@@ -32,8 +34,10 @@ def rounds(directory: Path, root: Path, count: int) -> None:
     works.write_text(mixed.spec(root, 20000))
     fails.write_text(mixed.spec(root, 20000, fails=True))
     marks = sorted({EARLY, count // 4, count // 2, count} - {0})
+    pycore.command("ps")
     print(f"  {'round':>8} {'seconds':>8} {'MiB':>8} descriptors mounts cgroups links elements files", flush=True)
     began = time.perf_counter()
+    early = middle = now = held(run_dir, data_dir, mixed.NAME, mixed.CONTAINERS)
     for number in range(1, count + 1):
         _must_fail(pycore, fails)
         pycore.command("apply", works)
@@ -45,10 +49,12 @@ def rounds(directory: Path, root: Path, count: int) -> None:
             memory, *others = asdict(now).values()
             words = " ".join(f"{other:7}" for other in others)
             print(f"  {number:8} {time.perf_counter() - began:8.1f} {memory / MIB:8.1f} {words}", flush=True)
-            if number == EARLY:
-                early = now
-    grown = now.grown(early, early.memory // 20)
-    print(f"  more than after round {EARLY}, memory by 5 % at least: {grown or 'nothing'} (asked: nothing)", flush=True)
+            early = now if number <= EARLY else early
+            middle = now if number <= count // 2 else middle
+    grown = now.grown(early, int(early.memory * SETTLING))
+    print(f"  more than after round {EARLY}: {grown or 'nothing'} (asked: nothing; memory: {SETTLING:.0%} to settle)")
+    slope = (now.memory - middle.memory) / max(1, count - count // 2)
+    print(f"  memory for each round of the second half: {slope / 1024:.2f} KiB", flush=True)
 
 
 def _must_fail(pycore: Pycore, file: Path) -> None:

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pycore.errors import PycoreError
 from pycore.logs import CHUNK, Log, LogSink, PipeSink, WaitingSink
@@ -45,6 +45,13 @@ def _survived() -> Generator[list[Exception], None, None]:
         failed.append(error)
 
 
+_abilities: dict[type[object], tuple[bool, bool]] = {}
+"""Kinds of sinks, and whether they are :class:`PipeSink` and :class:`WaitingSink`.
+
+Looked up once: comparing methods takes as long as all else that a take-over does for a container's output.
+"""
+
+
 class _Channel:
     """A running container's output."""
 
@@ -58,8 +65,12 @@ class _Channel:
     def use(self, sink: LogSink | None) -> None:
         """Let the output go there from now on."""
         self.sink = sink
-        self.pipe_sink = sink if isinstance(sink, PipeSink) else None
-        self.waiting_sink = sink if isinstance(sink, WaitingSink) else None
+        kind = type(sink)
+        if kind not in _abilities:
+            _abilities[kind] = isinstance(sink, PipeSink), isinstance(sink, WaitingSink)
+        pipe, waiting = _abilities[kind]
+        self.pipe_sink = cast(PipeSink, sink) if pipe else None
+        self.waiting_sink = cast(WaitingSink, sink) if waiting else None
 
     def close(self) -> None:
         """Nothing more comes."""
