@@ -62,6 +62,7 @@ NEEDS: dict[str, Need] = {
     "systemd-analyze": Need(lambda: _has_program("systemd-analyze"), ("systemd",)),
     "journald": Need(lambda: bool(journal.daemon()) and _has_program("journalctl"), ("systemd",)),
     "docker-registry": Need(lambda: _has_program("docker-registry"), ("docker-registry",)),
+    "skopeo": Need(lambda: _has_program("skopeo"), ("skopeo",)),
     "openssl": Need(lambda: _has_program("openssl"), ("openssl",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }

@@ -1,7 +1,7 @@
 """Who somebody is to a registry: read from, and kept in, the files that Docker and Podman use.
 
-Docker's ``config.json`` (``auths``, ``credHelpers``, ``credsStore``), then ``auth.json`` of containers-auth.json(5). It is
-the client's that are looked at: its environment is given to every function here, since a supervisor has another.
+Docker's ``config.json`` (``auths``, ``credHelpers``, ``credsStore``), then ``auth.json`` of containers-auth.json(5).
+The client's are looked at: its environment is given to every function here, since a supervisor has another.
 """
 
 from __future__ import annotations

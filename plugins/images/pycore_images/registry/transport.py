@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -72,7 +73,7 @@ class Transport:
         proxy = _proxy(self._environment, scheme, server)
         with self._lock:
             if (scheme, proxy) not in self._managers:
-                context = _trusting(self._ca) if scheme == "https" else None
+                context = _trusting(self._ca, _stamps(self._ca)) if scheme == "https" else None
                 self._managers[scheme, proxy] = (
                     urllib3.ProxyManager(proxy, maxsize=8, ssl_context=context)
                     if proxy
@@ -81,7 +82,23 @@ class Transport:
             return self._managers[scheme, proxy]
 
 
-def _trusting(ca: str) -> ssl.SSLContext:
+def _stamps(ca: str) -> tuple[object, ...]:
+    """What tells whether the files of authorities are still those that were read."""
+    import ssl
+
+    found: list[object] = []
+    for path in (ca, ssl.get_default_verify_paths().cafile):
+        try:
+            about = os.stat(path) if path else None
+        except OSError:
+            about = None
+        found.append((path, about and (about.st_ino, about.st_mtime_ns)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=16)
+def _trusting(ca: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
+    """Kept, since reading all authorities takes longer than most answers."""
     import ssl
 
     context = ssl.create_default_context()
