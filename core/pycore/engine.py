@@ -335,8 +335,8 @@ class Engine:
         with self._apps[app.name], self._watching(app.name, timings):
             back: Back = []
             try:
-                with self._images(app, progress, cancel.check if cancel else _nothing) as made:
-                    plan = self._prepare_all(life, made, back, progress)
+                made = self._with_images(app, progress, cancel.check if cancel else _nothing)
+                plan = self._prepare_all(life, made, back, progress)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
             except BaseException as error:
                 for step in reversed(back):
@@ -346,28 +346,24 @@ class Engine:
             if plan.actions or self.state.app(app.name) is None:
                 self._write_app(plan)
                 life.events.emit("apply", app=app.name)
-            self.plugins.applied(plan.app, self.host())
             old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
             at_once([partial(life.remove, record) for record in old], self.starts)
             if plan.actions:
                 self._told.ahead(self._records(app.name))
+            self.plugins.applied(plan.app, self.host())
             return plan
 
     def fetch(self, app: App, progress: Progress = quiet, check: Callable[[], None] = _nothing) -> None:
         """Bring here what is missing of an app's images. ``check`` raises where nobody waits for it any more."""
         self.open()
-        with self._images(app, progress, check):
-            pass
+        self._with_images(app, progress, check)
 
     def cancel(self) -> Cancel:
         """A way to give up waiting for an apply."""
         return Cancel(self.open().changed)
 
-    @contextlib.contextmanager
-    def _images(
-        self, app: App, progress: Progress = quiet, check: Callable[[], None] = _nothing
-    ) -> Generator[App, None, None]:
-        """The app with its images: they are here, and nobody removes them, for the length of a with block."""
+    def _with_images(self, app: App, progress: Progress = quiet, check: Callable[[], None] = _nothing) -> App:
+        """The app with its images, which are here then."""
         resolved = resolve(app, self.plugins, self.host())
 
         def fetch(name: str, operation: Operation) -> None:
@@ -376,14 +372,12 @@ class Engine:
                 progress(name, words)
 
             tell("fetching")
-            self.executor.run([operation], Context(self.kernel, container=app.name, tell=tell))
+            ctx = Context(self.kernel, container=app.name, tell=tell, client=app.environment)
+            self.executor.run([operation], ctx)
             progress(name, FETCHED)
 
-        try:
-            at_once([partial(fetch, name, operation) for name, operation in resolved.fetch.items()], self.starts)
-            yield resolved.app
-        finally:
-            self.executor.undo(tuple(resolved.fetch.values()), Context(self.kernel, container=app.name))
+        at_once([partial(fetch, name, operation) for name, operation in resolved.fetch.items()], self.starts)
+        return resolved.app
 
     @contextlib.contextmanager
     def _watching(self, app: str, timings: list[Timing] | None) -> Generator[None, None, None]:
@@ -455,7 +449,8 @@ class Engine:
         """
         life = self.open()
         with self._apps[app.name]:
-            with self._images(app) as made, self._planning:
+            made = self._with_images(app)
+            with self._planning:
                 self._refuse_taken(app.name)
                 plan = self._plan(made)
                 (action,) = plan.actions

@@ -85,8 +85,7 @@ class Found:
     image: Image
     fetch: Operation | None = None
     """Done before anything else of an apply, with nothing locked: it may take minutes, and tells how far it is
-    (:attr:`pycore.ops.Context.tell`). When the containers are prepared, it is undone: it then lets go of what it held
-    for them."""
+    (:attr:`pycore.ops.Context.tell`). It is not undone: what is here is not fetched again."""
 
 
 class Probe(Protocol):

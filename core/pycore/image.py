@@ -34,6 +34,8 @@ class Image:
     """As the spec has it, in full: ``docker.io/library/nginx:1.27``."""
     digest: str = ""
     """Of its manifest; empty for what is not kept by content: the host's root, a directory."""
+    pin: str = ""
+    """The digest that the name led to: of an index, where it has the image for several platforms."""
     layers: tuple[str, ...] = ()
     """Directories of the host, the uppermost first, each with what it changes in those below, in overlayfs's words."""
     config: ImageConfig = field(default_factory=ImageConfig)
@@ -46,7 +48,7 @@ class Image:
     def from_json(cls, fields: Mapping[str, Any]) -> Image:
         """The inverse of :meth:`to_json`, from JSON."""
         config = {key: _frozen(value) for key, value in cast(Mapping[str, Any], fields["config"]).items()}
-        return cls(fields["name"], fields["digest"], tuple(fields["layers"]), ImageConfig(**config))
+        return cls(fields["name"], fields["digest"], fields["pin"], tuple(fields["layers"]), ImageConfig(**config))
 
 
 def _frozen(value: Any) -> Any:

@@ -35,6 +35,8 @@ class Context:
     tell: Callable[[str], None] = _nobody
     """On the host, for what takes long: said how far it is, for whoever waits. Raises PycoreError where nobody does
     any more."""
+    client: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """On the host, for what is fetched: variables of who asks for it, which say where credentials are."""
     pid: int = 0
     """The container's first process as the host sees it; 0 before launch and inside."""
     root_id: int = 0

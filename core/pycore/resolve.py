@@ -30,7 +30,8 @@ def resolve(app: App, plugins: Plugins, host: Host) -> Resolved:
     made = replace(app, containers=containers)
     known: dict[tuple[str, str], Found | None] = {}
     problems: list[Problem] = []
-    for container in app.containers.values():
+    for each in app.containers.values():
+        container = replace(each, app=made)
         key = (container[Process].image, container[Process].pull_policy)
         if key not in known:
             known[key], found_problems = _ask(container, plugins, host)
@@ -39,7 +40,7 @@ def resolve(app: App, plugins: Plugins, host: Host) -> Resolved:
         if found is None:
             continue
         try:
-            containers[container.name] = replace(container.made_of(found.image), app=made)
+            containers[container.name] = container.made_of(found.image)
         except ValueError as error:
             problems.append(_cannot_be_run(container, error))
     if problems:

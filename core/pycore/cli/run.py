@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import threading
+from dataclasses import replace
 
 from pycore.cli import attach, progress
 from pycore.cli.parser import Verb
@@ -19,6 +20,8 @@ from pycore.records.state import ContainerRecord
 from pycore.source import runflags
 from pycore.spec import App, Process
 from pycore.streams.terminal import window_size
+
+_FILE = "the spec of this run"
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
@@ -38,7 +41,8 @@ def _spec(session: Session, arguments: argparse.Namespace) -> App | None:
     if arguments.print_toml:
         session.write(1, text.encode("utf-8", "surrogateescape"))
         return None
-    return session.engine.load_text(text, file="the spec of this run", directory=session.directory, environment={})
+    app = session.engine.load_text(text, file=_FILE, directory=session.directory, environment={})
+    return replace(app, environment=session.environment)  # for credentials; the flags have no variables in them
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ def load_text(
     problems = problems or plugins.validate(app)
     if problems:
         raise SpecError(locate(problems[:MAX_PROBLEMS], decoded, file, bad))
-    return app
+    return replace(app, environment=environment)
 
 
 def load_source(
