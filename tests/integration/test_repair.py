@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pycore.hookspecs import Host
@@ -67,6 +68,12 @@ def answer() -> bytes:
 
 def refused() -> bool:
     return not ask()
+
+
+def events(pycore: Command) -> list[dict[str, Any]]:
+    """What has happened so far."""
+    past = pycore("events", "--json", "--since", "1h", "--until", str(time.time()))
+    return [json.loads(line) for line in past.splitlines()]
 
 
 def findings(pycore: Command) -> list[str]:
@@ -188,6 +195,13 @@ def test_a_record_that_cannot_be_read_stops_nothing_else(shop: Command) -> None:
     assert not Path(f"/proc/{record['pid']}").exists()
     shop("apply", shop.write(SPEC))
     assert answer() == b"here"
+    (again,) = (row for row in shop.json("ps") if row["container"].startswith("shop"))
+    assert again["id"] == record["id"], "of the same id, and yet the end of the one before is not its own"
+    shop("down", "shop")
+    words = [event["what"] for event in events(shop) if event.get("id") == record["id"]]
+    assert words == ["create", "start", "create", "start", "die", "destroy"]
+    assert events(shop)[-1]["what"] == "down"
+    assert not Path(f"/proc/{again['pid']}").exists()
 
 
 def test_an_app_that_cannot_be_read(shop: Command) -> None:

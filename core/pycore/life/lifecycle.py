@@ -196,6 +196,8 @@ class Lifecycle:
         # A restart is still to be done until the program runs: whoever takes over from us then does it.
         counted = {"restarts": record.restarts + 1} if restart else {"restarts": 0, "delay": 0.0, "restart_at": 0.0}
         record = self.state.write(replace(fresh, **counted))
+        with self._registry:  # the end of one before it, of the same id, that nobody looked after
+            self._early.pop(record.id, None)
         began = self.executor.clock()
         process = container[Process]
         log = stdio is None and not process.tty
