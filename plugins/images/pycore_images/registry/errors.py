@@ -66,10 +66,10 @@ def _about(error: Exception) -> tuple[Kind, str, str | None]:
 
     if isinstance(error, of.NameResolutionError):
         return "name", "there is no host of this name, or nobody to ask for it", None
-    if isinstance(error, of.ConnectTimeoutError):
-        return "slow", "it does not answer", None
     if isinstance(error, of.NewConnectionError):
         return "refused", f"it cannot be connected to: {_reason(error)}", None
+    if isinstance(error, of.ConnectTimeoutError):
+        return "slow", "it does not answer", None
     if isinstance(error, of.ReadTimeoutError):
         return "slow", "nothing came from it for too long", None
     if isinstance(error, of.SSLError):

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
@@ -75,16 +76,20 @@ def _call(helper: str, verb: str, words: str, environment: Mapping[str, str]) ->
 def _run(command: list[str], words: str, answer: BinaryIO, environment: Mapping[str, str]) -> int:
     program = command[0].rpartition("/")[2]
     try:
-        return subprocess.run(
+        process = subprocess.Popen(
             command,
-            input=words.encode(),
+            stdin=subprocess.PIPE,
             stdout=answer,
             stderr=subprocess.DEVNULL,
             env=dict(environment),
-            timeout=PATIENCE,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired as error:
-        raise PycoreError(f"{program} has not answered in {PATIENCE:.0f} seconds") from error
+            process_group=0,
+        )
     except OSError as error:
         raise PycoreError(f"{program} cannot be run: {error.strerror}") from error
+    with process:
+        try:
+            process.communicate(words.encode(), PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise PycoreError(f"{program} has not answered in {PATIENCE:.0f} seconds") from error
+    return process.returncode

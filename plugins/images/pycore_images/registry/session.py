@@ -99,7 +99,10 @@ class Session:
 
     def onward(self, url: str, location: str) -> str:
         """Where a header Location leads, seen from an address. Raises RegistryError where it must not be followed."""
-        new = _resolved(url, location)
+        try:
+            new = _resolved(url, location)
+        except ValueError as error:
+            raise errors.RegistryError(f"{self.server} sends us on to what is no address") from error
         scheme = urlsplit(new).scheme
         if scheme not in _PORTS or (scheme == "http" and url.startswith("https:")):
             raise errors.RegistryError(f"{self.server} sends us on to where nothing is encrypted")
@@ -162,14 +165,10 @@ class Session:
             header = None
         response, url = self._first(request, self._headers(request, header))
         for _ in range(_MOST_REDIRECTIONS):
-            if response.status not in _REDIRECTED or "Location" not in response.headers:
+            if not _leads_on(response, request):
                 return response, url
-            if response.status not in _KEEPING_METHOD and method not in ("GET", "HEAD"):
-                return response, url
-            if not _can_be_repeated(request):
-                return response, url
-            url = self.onward(url, response.headers["Location"])
             discard(response, self.server)
+            url = self.onward(url, response.headers["Location"])
             response = self._send(method, url, self._headers(request, header if self._is_own(url) else None), body)
         response.close()
         raise errors.RegistryError(f"{self.server} sends us around and around for {request.what}")
@@ -208,6 +207,12 @@ class Session:
     def _is_own(self, url: str) -> bool:
         """Whether an address is the server's that we were configured to speak to, as we were to."""
         return _origin(url) == _origin(self._url(self._schemes[0], "/"))
+
+
+def _leads_on(response: urllib3.BaseHTTPResponse, request: Request) -> bool:
+    if response.status not in _REDIRECTED or "Location" not in response.headers or not _can_be_repeated(request):
+        return False
+    return response.status in _KEEPING_METHOD or request.method in ("GET", "HEAD")
 
 
 def _can_be_repeated(request: Request) -> bool:

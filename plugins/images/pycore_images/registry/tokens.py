@@ -111,11 +111,7 @@ class Authorization:
         assert self._challenge is not None
         realm = self._challenge.parameters.get("realm", "")
         service = self._challenge.parameters.get("service", "")
-        server = urlsplit(realm).netloc.rpartition("@")[2]
-        if not server or urlsplit(realm).scheme not in (("https", "http") if self._plain else ("https",)):
-            raise errors.RegistryError(
-                f"{self._registry} names a token server that is not reached through TLS, or none"
-            )
+        server = self._token_server(realm)
         found = self._found
         response = (
             self._post(realm, service, scopes, found.identity_token)
@@ -126,6 +122,16 @@ class Authorization:
         if response.status != HTTPStatus.OK:
             self._raise(server, response, body)
         return self._token(server, body)
+
+    def _token_server(self, realm: str) -> str:
+        try:
+            parts = urlsplit(realm)
+        except ValueError as error:
+            raise errors.RegistryError(f"{self._registry} names a token server that can be none") from error
+        server = parts.netloc.rpartition("@")[2]
+        if not server or parts.scheme not in (("https", "http") if self._plain else ("https",)):
+            raise errors.RegistryError(f"{self._registry} names no token server that is reached through TLS")
+        return server
 
     def _get(self, realm: str, service: str, scopes: Scopes, found: Credential | None) -> urllib3.BaseHTTPResponse:
         query = [("service", service)] if service else []
