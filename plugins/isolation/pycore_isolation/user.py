@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
 import pydantic
 from pycore.hookspecs import Host, hookimpl
+from pycore.image import ImageConfig
 from pycore.ops import Operation
 from pycore.spec import Change, Container, Many, Section, setting
 
@@ -49,6 +50,10 @@ class User(Section):
         example=["audio"],
         flags=("--group-add",),
     )
+
+    def with_image(self, config: ImageConfig) -> Self:
+        """The image's user; its names are looked up in its own files, like those of the spec."""
+        return self.left_open(user=config.user) if config.user else self
 
 
 @hookimpl

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pycore.errors import Problem
 from pycore.hookspecs import HealthCheck, Host, Probe, hookimpl
+from pycore.image import ImageConfig
 from pycore.spec import (
     App,
     Change,
@@ -15,6 +16,7 @@ from pycore.spec import (
     Container,
     Duration,
     InsidePath,
+    Process,
     Section,
     Text,
     looks,
@@ -28,6 +30,11 @@ from pycore_supervision.probes import CommandProbe, FileProbe, HttpProbe, TcpPro
 
 WAYS = ("command", "shell", "http", "tcp", "unix", "file")
 """The fields of which a container has one."""
+
+_DOCKER_TIMES = {
+    "interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod", "start_interval": "StartInterval",
+}  # fmt: skip
+"""Our fields, and Docker's names for them in an image's configuration, where they are in nanoseconds."""
 
 _HOST = r"(localhost|127\.0\.0\.1|\[::1\])"
 
@@ -137,6 +144,25 @@ class Health(Section):
         example="restart",
     )
 
+    def with_image(self, config: ImageConfig) -> Self:
+        """What the image asks, unless the spec asks something; its times where the spec names none."""
+        check = config.healthcheck
+        if not check or not self.enabled or any(getattr(self, way) for way in WAYS):
+            return self
+        match check.get("Test"):
+            case ["CMD", *words] if words:
+                asked: dict[str, Any] = {"command": words}
+            case ["CMD-SHELL", str(line)]:
+                asked = {"shell": line}
+            case _:  # NONE; or nothing, which leaves it to an image below, that this one was made of
+                return self
+        for field, name in _DOCKER_TIMES.items():
+            if nanoseconds := check.get(name):
+                asked[field] = f"{nanoseconds / 1e6:.0f}ms"
+        if retries := check.get("Retries"):
+            asked["retries"] = retries
+        return self.left_open(**asked)
+
 
 @hookimpl
 def pycore_sections() -> Iterable[type[Section]]:
@@ -146,13 +172,15 @@ def pycore_sections() -> Iterable[type[Section]]:
 
 @hookimpl
 def pycore_validate(app: App) -> Iterator[Problem]:
-    """A table that says what to ask, and one thing only."""
+    """A table that says what to ask, and one thing only; an image by name may ask something by itself."""
+    images = {each.service: each[Process].image for each in app.containers.values()}
+    silent = {table for table, image in images.items() if image == "host" or image.startswith(("/", "."))}
     for table, health in tables_of(app, Health).items():
         ways = [way for way in WAYS if getattr(health, way)]
         path = ("container", table, "health")
         if len(ways) > 1:
             yield Problem((*path, ways[1]), f"{ways[0]} is there already: a container is asked in one way", at_key=True)
-        elif not ways and health.model_fields_set and health.enabled:
+        elif not ways and health.model_fields_set and health.enabled and table in silent:
             hint = f"one of {', '.join(WAYS[:-1])} or {WAYS[-1]}"
             yield Problem(path, "does not say what is asked", hint=hint, at_key=True)
 
