@@ -81,13 +81,15 @@ class Store:
             raise NotFound(f"{digest} is not in the store") from None
 
     def add_document(self, data: bytes, media_type: str) -> Descriptor:
-        """Keep a manifest, index or configuration."""
+        """Keep a manifest, index or configuration. Whoever holds what it leads to can then look what of that is here:
+        nobody who collects began before it was.
+        """
         if len(data) > MAX_DOCUMENT:
             raise Damaged(f"a document of {len(data)} bytes is longer than {MAX_DOCUMENT}")
         descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
-        if not self.has_blob(descriptor.digest):
-            self.prepare()
-            _replace(self.blob_path(descriptor.digest), data, self.ingest, 0o600)
+        with self.guard():
+            if not self.has_blob(descriptor.digest):
+                _replace(self.blob_path(descriptor.digest), data, self.ingest, 0o600)
         return descriptor
 
     def add_blob(self, stream: Stream, media_type: str) -> Descriptor:
@@ -213,10 +215,15 @@ class Store:
 
     def untag(self, reference: str) -> bool:
         """Forget a name. Whether there was one; what it led to, stays until it is collected."""
-        if reference not in self.references():
-            return False
+        return bool(self.untag_all([reference]))
+
+    def untag_all(self, references: Iterable[str]) -> list[str]:
+        """Forget names; those that there were."""
+        wanted = set(references)
+        if wanted.isdisjoint(self.references()):
+            return []
         with self._names() as names:
-            return names.pop(reference, None) is not None
+            return [name for name in wanted if names.pop(name, None)]
 
     @contextlib.contextmanager
     def _names(self) -> Generator[dict[str, Descriptor], None, None]:
@@ -257,6 +264,13 @@ class Store:
                     if _PASSING not in path.name or _is_locked(path):
                         found[path.name] = set(_read(path, _MAX_INDEX).decode("ascii", "replace").split())
         return found
+
+    def forget_the_dead(self) -> None:
+        """Remove the holds of who died while passing by. For whoever has the store alone."""
+        for path in (self.root / "holds").glob(f"*{_PASSING}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if not _is_locked(path):
+                    path.unlink()
 
     @contextlib.contextmanager
     def passing(self, digests: Iterable[str]) -> Generator[None, None, None]:
