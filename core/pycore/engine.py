@@ -338,13 +338,14 @@ class Engine:
                 made = self._with_images(app, progress, cancel.check if cancel else _nothing)
                 plan = self._prepare_all(life, made, back, progress)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
+                if plan.actions or self.state.app(app.name) is None:
+                    self._write_app(plan)
             except BaseException as error:
                 for step in reversed(back):
                     with noted(error):
                         step()
                 raise
-            if plan.actions or self.state.app(app.name) is None:
-                self._write_app(plan)
+            if plan.actions:
                 life.events.emit("apply", app=app.name)
             old = [action.old for action in plan.actions if action.old and action.kind in (Kind.REMOVE, Kind.RECREATE)]
             at_once([partial(life.remove, record) for record in old], self.starts)
@@ -459,12 +460,12 @@ class Engine:
             try:
                 prepared(record)
                 started = life.start(record, action.new, action.description, stdio, hold=hold, window=window)
+                if not auto_remove:
+                    self._write_app(plan)
             except BaseException as error:
                 with noted(error):
                     life.remove(record)
                 raise
-            if not auto_remove:
-                self._write_app(plan)
             return started
 
     def _refuse_taken(self, name: str) -> None:

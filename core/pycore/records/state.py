@@ -383,8 +383,24 @@ def _append(path: str, fields: Mapping[str, Any]) -> None:
 
 
 def _put(path: Path, fields: Mapping[str, Any], *, durable: bool) -> None:
+    """Put a file in the place of another, whole. Raises OSError with its name; the other is there still."""
     temporary = f"{path}.new"
-    data = _line(fields)
+    try:
+        _write_out(temporary, _line(fields), durable)
+        os.rename(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _write_out(temporary: str, data: bytes, durable: bool) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -393,10 +409,3 @@ def _put(path: Path, fields: Mapping[str, Any], *, durable: bool) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(temporary, path)
-    if durable:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
