@@ -452,7 +452,20 @@ def test_small_layer_is_sent_again_from_its_start(server: Scripted) -> None:
         found.put(LAYER, stream(DATA))
     sent = [one for one in server.asked if one.method == "PUT"]
     assert [one.body for one in sent] == [DATA] * 3
+    assert server.requests(UPLOAD) == [UPLOAD] * 3, (
+        "each in an upload of its own: nobody knows what the old one has got"
+    )
     assert sent[0].path == f"{AT}&digest=sha256%3A{LAYER.hex}"
+
+
+@pytest.mark.parametrize("chunk", [1 << 24, 30_000], ids=["whole", "chunks"])
+def test_only_the_answer_was_lost(server: Scripted, chunk: int) -> None:
+    receiving(server)
+    server.on("PUT /v2/app/blobs/uploads/1", CUT)
+    server.on(blob(method="HEAD"), Reply(200))
+    with sink(server, chunk=chunk) as found:
+        found.put(LAYER, stream(DATA))
+    assert server.requests()[-1] == blob(method="HEAD")
 
 
 def test_chunk_goes_on_from_where_it_broke_off(server: Scripted) -> None:
@@ -463,9 +476,10 @@ def test_chunk_goes_on_from_where_it_broke_off(server: Scripted) -> None:
     with sink(server, chunk=30_000) as found:
         found.put(LAYER, stream(DATA))
     sent = [(one.headers.get("Content-Range"), one.body) for one in server.asked if one.method in ("PATCH", "PUT")]
-    ranges = ["0-29999", "30000-59999", "45000-59999", "60000-89999", "90000-99999"]
+    ranges = ["0-29999", "30000-59999", "45000-59999", "60000-89999", "90000-99999", None]
     assert [found for found, _ in sent] == ranges
     assert b"".join(body for found, body in sent if found != "30000-59999") == DATA[:30_000] + DATA[45_000:]
+    assert server.asked[-1].body == b""
 
 
 @pytest.mark.parametrize("arrived", ["0-29998", "0-60000", "", "nonsense"])
@@ -492,7 +506,7 @@ def test_least_size_of_a_chunk(server: Scripted) -> None:
     server.on(UPLOAD, Reply(202, {"Location": AT, "OCI-Chunk-Min-Length": "60000"}))
     with sink(server, chunk=10_000) as found:
         found.put(LAYER, stream(DATA))
-    assert [len(one.body) for one in server.asked if one.method in ("PATCH", "PUT")] == [60_000, 40_000]
+    assert [len(one.body) for one in server.asked if one.method in ("PATCH", "PUT")] == [60_000, 40_000, 0]
 
 
 @pytest.mark.parametrize("location", ["", "ftp://x/", "http://[::1"])

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
-from pycore_images.registry.errors import Busy, Cancelled
+from pycore_images.registry.errors import Busy, Cancelled, Unreachable
 
 
 class Cancel(Protocol):
@@ -33,16 +33,23 @@ class Patience:
     longest_asked: float = 60.0
     """and of one that the other side asks for: more than this is not waited for."""
 
-    def wait(self, tried: int, asked: float | None, cancel: Cancel) -> None:
-        """Before the next try. Raises Cancelled as soon as that is set."""
-        delay = min(self.delay * 2.0 ** (tried - 1), self.longest) * random.uniform(0.5, 1.0)
-        if cancel.wait(delay if asked is None else max(asked, delay)):
-            raise Cancelled("broken off")
 
-    def ends(self, tried: int, error: Exception) -> bool:
-        """Whether there is no use in one more try."""
-        asked = error.wait if isinstance(error, Busy) else None
-        return tried >= self.tries or (asked is not None and asked > self.longest_asked)
+class Tries:
+    """Those of one thing that is to be done. ``cancel`` ends a wait."""
+
+    def __init__(self, patience: Patience, cancel: Cancel) -> None:
+        self._patience, self._cancel = patience, cancel
+        self._failed = 0
+
+    def failed(self, error: Unreachable | Busy) -> None:
+        """Wait until it is time for the next. Raises the error where there is no use in one more, or Cancelled."""
+        self._failed += 1
+        patience, asked = self._patience, error.wait if isinstance(error, Busy) else None
+        if self._failed >= patience.tries or (asked or 0) > patience.longest_asked:
+            raise error
+        delay = min(patience.delay * 2.0 ** (self._failed - 1), patience.longest) * random.uniform(0.5, 1.0)
+        if self._cancel.wait(max(asked or 0, delay)):
+            raise Cancelled("broken off") from error
 
 
 USUAL = Patience()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -16,7 +16,7 @@ from pycore_images.reference import Reference
 from pycore_images.registry import errors
 from pycore_images.registry.credentials import Credentials
 from pycore_images.registry.hosts import Hosts
-from pycore_images.registry.patience import USUAL, Cancel, Patience
+from pycore_images.registry.patience import USUAL, Cancel, Patience, Tries
 from pycore_images.registry.repository import ACCEPTED
 from pycore_images.registry.session import Answer, Request, Session
 from pycore_images.registry.tokens import scopes
@@ -69,12 +69,7 @@ class RegistrySink:
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether it is there, or in a neighbour, from which it is then taken."""
-        if _is_document(descriptor):
-            path, headers = f"manifests/{descriptor.digest}", {"Accept": ACCEPTED}
-        else:
-            path, headers = f"blobs/{descriptor.digest}", {}
-        answer = self._ask("HEAD", path, "what is there", (HTTPStatus.OK, HTTPStatus.NOT_FOUND), headers)
-        if answer.status == HTTPStatus.OK:
+        if self._is_there(descriptor):
             return True
         return not _is_document(descriptor) and any(self._mounted(descriptor, name) for name in self._neighbours)
 
@@ -83,8 +78,7 @@ class RegistrySink:
         if _is_document(descriptor):
             self._put_manifest(descriptor.digest, descriptor, _whole(stream, descriptor))
         elif descriptor.size <= self._chunk:
-            data = _whole(stream, descriptor)
-            self._finish_upload(self._begin(), descriptor, data)
+            self._put_whole(descriptor, _whole(stream, descriptor))
         else:
             self._put_in_chunks(descriptor, stream)
 
@@ -103,6 +97,14 @@ class RegistrySink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _is_there(self, descriptor: Descriptor) -> bool:
+        if _is_document(descriptor):
+            path, headers = f"manifests/{descriptor.digest}", {"Accept": ACCEPTED}
+        else:
+            path, headers = f"blobs/{descriptor.digest}", {}
+        answer = self._ask("HEAD", path, "what is there", (HTTPStatus.OK, HTTPStatus.NOT_FOUND), headers)
+        return answer.status == HTTPStatus.OK
 
     def _mounted(self, descriptor: Descriptor, neighbour: str) -> bool:
         query = urlencode({"mount": descriptor.digest, "from": neighbour})
@@ -127,12 +129,21 @@ class RegistrySink:
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
         return _Upload(self._located(answer), int(least[:19]) if least.isascii() and least.isdigit() else 0)
 
+    def _put_whole(self, descriptor: Descriptor, data: bytes) -> None:
+        """In one piece; where that breaks off, in a new upload, since nobody knows what the old one has got."""
+
+        def attempt() -> None:
+            self._finish_upload(self._begin(), descriptor, data)
+
+        self._until_there(descriptor, attempt)
+
     def _put_in_chunks(self, descriptor: Descriptor, stream: Stream) -> None:
         upload = self._begin()
         size = max(self._chunk, min(upload.least_chunk, 16 * self._chunk))
-        chunk = _read(stream, size)
         at = 0
-        while at + len(chunk) < descriptor.size and chunk:
+        while chunk := _read(stream, min(size, descriptor.size - at + 1)):
+            if at + len(chunk) > descriptor.size:
+                break
             try:
                 upload = self._send_chunk(upload, chunk, at)
             except errors.RegistryError as error:
@@ -140,45 +151,48 @@ class RegistrySink:
                     raise
                 return self._put_as_stream(descriptor, chunk, stream)  # it knows no chunks
             at += len(chunk)
-            chunk = _read(stream, size)
-        if at + len(chunk) != descriptor.size or stream.read(1):
+        if chunk or at != descriptor.size:
             self._abandon(upload.url)
             raise _wrong_length(descriptor)
-        return self._finish_upload(upload, descriptor, chunk, at)
+        return self._until_there(descriptor, lambda: self._finish_upload(upload, descriptor, b""))
 
     def _put_as_stream(self, descriptor: Descriptor, start: bytes, stream: Stream) -> None:
         """In one piece, of which only the start could be sent again."""
-        self._finish_upload(
-            self._begin(), descriptor, itertools.chain([start], _counted(stream, descriptor, len(start)))
-        )
+        pieces = itertools.chain([start], _counted(stream, descriptor, len(start)))
+        self._finish_upload(self._begin(), descriptor, pieces)
+
+    def _until_there(self, descriptor: Descriptor, attempt: Callable[[], None]) -> None:
+        """Again and again; perhaps only the answer was lost."""
+        tries = Tries(self._session.patience, self._session.cancel)
+        while True:
+            try:
+                return attempt()
+            except (errors.Unreachable, errors.Busy) as error:
+                tries.failed(error)
+            if self._is_there(descriptor):
+                return None
 
     def _send_chunk(self, upload: _Upload, chunk: bytes, at: int) -> _Upload:
         """One PATCH. Where it breaks off, the registry is asked how much has come, and gets the rest."""
-        tried = 0
-        sent = 0
-        while True:
+        tries = Tries(self._session.patience, self._session.cancel)
+        rest, end = chunk, at + len(chunk)
+        while rest:
             headers = {
                 "Content-Type": "application/octet-stream",
-                "Content-Range": f"{at + sent}-{at + len(chunk) - 1}",
-                "Content-Length": str(len(chunk) - sent),
+                "Content-Range": f"{end - len(rest)}-{end - 1}",
+                "Content-Length": str(len(rest)),
             }
-            # An iterator: the session does not repeat it by itself, since part of it may have arrived.
-            request = Request("PATCH", upload.url, "an upload", self._scopes, headers, iter([chunk[sent:]]))
+            request = Request("PATCH", upload.url, "an upload", self._scopes, headers, rest, again=False)
             try:
                 answer = self._session.ask(request, (HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT))
                 return _Upload(self._located(answer), upload.least_chunk)
             except (errors.Unreachable, errors.Busy) as error:
-                tried += 1
-                if self._session.patience.ends(tried, error):
-                    raise
-                asked = error.wait if isinstance(error, errors.Busy) else None
-            self._session.patience.wait(tried, asked, self._session.cancel)
+                tries.failed(error)
             upload, arrived = self._progress(upload)
-            if not at <= arrived <= at + len(chunk):
+            if not at <= arrived <= end:
                 raise errors.RegistryError(f"{self._session.server} has lost a part of what was sent to it")
-            sent = arrived - at
-            if sent == len(chunk):
-                return upload
+            rest = chunk[arrived - at :]
+        return upload
 
     def _progress(self, upload: _Upload) -> tuple[_Upload, int]:
         """The address to go on at, and how many bytes have arrived."""
@@ -188,18 +202,15 @@ class RegistrySink:
         arrived = int(found[1]) + 1 if found and found[1] != "0" else 0
         return _Upload(self._located(answer), upload.least_chunk), arrived
 
-    def _finish_upload(self, upload: _Upload, descriptor: Descriptor, body: Body, at: int = 0) -> None:
+    def _finish_upload(self, upload: _Upload, descriptor: Descriptor, body: bytes | Iterator[bytes]) -> None:
+        """With all of the content, or after all of it."""
         parts = urlsplit(upload.url)
         query = f"{parts.query}&" if parts.query else ""
         url = parts._replace(query=f"{query}{urlencode({'digest': descriptor.digest})}").geturl()
-        length = descriptor.size - at
+        length = len(body) if isinstance(body, bytes) else descriptor.size
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        if at and length:
-            headers["Content-Range"] = f"{at}-{descriptor.size - 1}"
-        answer = self._ask(
-            "PUT", url, f"a layer of {self._name}", (HTTPStatus.CREATED, HTTPStatus.NO_CONTENT), headers, body
-        )
-        self._check_digest(answer, descriptor)
+        request = Request("PUT", url, f"a layer of {self._name}", self._scopes, headers, body, again=False)
+        self._check_digest(self._session.ask(request, (HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)), descriptor)
 
     def _put_manifest(self, version: str, descriptor: Descriptor, data: bytes) -> None:
         headers = {"Content-Type": descriptor.media_type}

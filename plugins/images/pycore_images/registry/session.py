@@ -13,7 +13,7 @@ from pycore_images.registry import errors
 from pycore_images.registry.body import discard, read_small
 from pycore_images.registry.credentials import Credential
 from pycore_images.registry.hosts import Endpoint
-from pycore_images.registry.patience import USUAL, Cancel, Patience, never
+from pycore_images.registry.patience import USUAL, Cancel, Patience, Tries, never
 from pycore_images.registry.tokens import Authorization, Scopes
 from pycore_images.registry.transport import Body, Transport
 
@@ -46,7 +46,8 @@ class Request:
     scopes: Scopes = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Body = None
-    """Bytes, where it may be sent again."""
+    again: bool = True
+    """Whether it does no harm to ask again where nobody knows how far it got."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,16 @@ class Session:
         return new
 
     def _patiently(self, request: Request, attempt: Callable[[], T]) -> T:
-        tried = 0
+        tries = Tries(self.patience, self.cancel)
         while True:
             try:
                 return attempt()
             except (errors.Unreachable, errors.Busy) as error:
-                tried += 1
-                passes = not isinstance(error, errors.Unreachable) or error.passes(self._met)
-                if not passes or not _can_be_repeated(request) or self.patience.ends(tried, error):
+                if not request.again or not _is_whole(request):
                     raise
-                asked = error.wait if isinstance(error, errors.Busy) else None
-            self.patience.wait(tried, asked, self.cancel)
+                if isinstance(error, errors.Unreachable) and not error.passes(self._met):
+                    raise
+                tries.failed(error)
 
     def _ask_once(self, request: Request, good: Collection[int], limit: int) -> Answer:
         response, url = self._open_once(request, good)
@@ -153,7 +153,7 @@ class Session:
             return response, url
         if not self.authorization.refused(response, request.scopes, header, url.startswith("http:")):
             return response, url
-        if not _can_be_repeated(request):
+        if not _is_whole(request):
             return response, url
         discard(response, self.server)
         return self._followed(request, self.authorization.header(request.scopes))
@@ -210,13 +210,13 @@ class Session:
 
 
 def _leads_on(response: urllib3.BaseHTTPResponse, request: Request) -> bool:
-    if response.status not in _REDIRECTED or "Location" not in response.headers or not _can_be_repeated(request):
+    if response.status not in _REDIRECTED or "Location" not in response.headers or not _is_whole(request):
         return False
     return response.status in _KEEPING_METHOD or request.method in ("GET", "HEAD")
 
 
-def _can_be_repeated(request: Request) -> bool:
-    """A body that is a stream is half gone after the first try."""
+def _is_whole(request: Request) -> bool:
+    """Whether the body is still there after the first try: a stream is half gone then."""
     return request.body is None or isinstance(request.body, bytes)
 
 
