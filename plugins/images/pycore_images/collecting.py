@@ -171,7 +171,7 @@ def _put_aside(store: Store, age: float, among: Reach | None) -> Collected:
     blobs = _old(store.root / "blobs" / "sha256", kept.blobs, among and among.blobs, before)
     layers = _old(store.root / "layers", kept.layers, among and among.layers, before)
     size = sum(os.stat(store.blob_path(digest)).st_blocks * 512 for digest in blobs)
-    size += sum(layer_usage(store, diff_id).bytes for diff_id in layers if store.has_layer(diff_id))
+    size += sum(layer_usage(store, diff_id).bytes for diff_id in layers)
     for place in (*map(store.blob_path, blobs), *(store.layer_tree(diff_id).parent for diff_id in layers)):
         os.rename(place, store.ingest / f"{secrets.token_hex(16)}{_GONE}")
     return Collected(tuple(blobs), tuple(layers), size)
