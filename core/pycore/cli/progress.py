@@ -7,13 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from pycore.cli.painter import Painter
 from pycore.cli.screen import Cell, Column, Painting
 from pycore.cli.session import Session
 from pycore.convergence.applying import FINAL
 from pycore.errors import PycoreError
-
-_PAUSE = 0.05
-"""Seconds between two paintings: what changes faster nobody reads."""
 
 _COLUMNS = (Column(""), Column("", shrinks=True), Column("", right=True))
 _SIGNS = {True: Cell("✔", "green"), False: Cell("•", "yellow")}
@@ -44,40 +42,33 @@ class Nothing(Lines):
 
 
 class Live(Lines):
-    """In a terminal: a line per container that is painted over, by a thread of its own: an apply never waits."""
+    """In a terminal: a line per container that is painted over."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._painting = Painting(session)
+        self._painter = Painter(self._paint)
+        self._lock = threading.Lock()
         self._words: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._failed: dict[str, str] = {}
-        self._changed = threading.Condition(threading.Lock())
-        self._dirty = self._closed = False
-        self._painter = threading.Thread(target=self._paint, name="pycore-progress", daemon=True)
 
     def __call__(self, container: str, words: str) -> None:
-        with self._changed:
-            if not self._words:
-                self._painter.start()
+        with self._lock:
             self._words[container] = words
             self._begun.setdefault(container, time.monotonic())
             if words in FINAL:
                 self._ended[container] = time.monotonic()
             else:
                 self._ended.pop(container, None)
-            self._dirty = True
-            self._changed.notify()
+        self._painter.changed()
 
     def __exit__(self, *raised: object) -> None:
-        with self._changed:
+        with self._lock:
             if raised[1] is not None:
                 self._note_failure(raised[1])
-            self._closed = self._dirty = True
-            self._changed.notify()
-        if self._words:
-            self._painter.join(10)
+        self._painter.close()
 
     def _note_failure(self, error: object) -> None:
         """Nothing of a failed apply stays: whose failure it was, and what went with it."""
@@ -87,19 +78,10 @@ class Live(Lines):
             self._failed[container] = "failed" if own else "taken back" if words in FINAL else "given up"
 
     def _paint(self) -> None:
-        closed = False
-        while not closed:
-            with self._changed:
-                self._changed.wait_for(lambda: self._dirty)
-                self._dirty, closed = False, self._closed
-                rows = self._rows()
-            try:
-                if rows:
-                    self._painting.paint(_COLUMNS, rows)
-            except OSError:
-                return  # the terminal is gone; the apply goes on
-            if not closed:
-                time.sleep(_PAUSE)
+        with self._lock:
+            rows = self._rows()
+        if rows:
+            self._painting.paint(_COLUMNS, rows)
 
     def _rows(self) -> list[Sequence[Cell]]:
         """A line for each container, or, where there are more than the terminal has, counts and what is going on."""
