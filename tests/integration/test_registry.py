@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import stat
 import subprocess
@@ -24,6 +25,7 @@ from pycore_images.registry.login import login, logout
 from pycore_images.registry.patience import Patience
 from pycore_images.registry.pull import RegistrySource
 from pycore_images.registry.push import RegistrySink
+from support.cutting import Cutting
 from support.images import Sample, descriptor, entry, read_all, sample, stream
 from support.registry import PASSWORD, USER, registry
 from support.scripted import Asked, Reply, Scripted
@@ -51,18 +53,22 @@ def push(
     name: str, image: Sample, environment: dict[str, str] = NOBODY, hosts: Hosts = PLAIN, **more: object
 ) -> list[bool]:
     """What was there already, of each content."""
-    with RegistrySink(parse(name), hosts, environment, patience=HASTY, **more) as sink:  # type: ignore[arg-type]
+    with RegistrySink(parse(name), hosts, environment, patience=HASTY, **more) as found:  # type: ignore[arg-type]
         there = []
         for one, data in image.contents:
-            there.append(sink.has(one))
+            there.append(found.has(one))
             if not there[-1]:
-                sink.put(one, stream(data))
-        sink.finish(image.root, image.document)
+                found.put(one, stream(data))
+        found.finish(image.root, image.document)
         return there
 
 
 def source(name: str, environment: dict[str, str] = NOBODY, hosts: Hosts = PLAIN) -> RegistrySource:
     return RegistrySource(parse(name), hosts, environment, patience=HASTY)
+
+
+def sink(name: str, **more: object) -> RegistrySink:
+    return RegistrySink(parse(name), PLAIN, NOBODY, patience=HASTY, **more)  # type: ignore[arg-type]
 
 
 def check_pull(name: str, image: Sample, environment: dict[str, str] = NOBODY, hosts: Hosts = PLAIN) -> None:
@@ -114,28 +120,60 @@ def test_index_and_what_it_names(address: str) -> None:
     one, two = sample(100, seed=4), sample(200, seed=5)
     document = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(one.root), entry(two.root)]})
     index = descriptor(document.encode(), INDEX)
-    with RegistrySink(parse(f"{address}/index:1"), Hosts(), NOBODY, patience=HASTY) as sink:
+    with sink(f"{address}/index:1") as found:
         for image in (one, two):
-            assert not sink.has(image.root)
+            assert not found.has(image.root)
             for content, data in [*image.contents, (image.root, image.document)]:
-                sink.put(content, stream(data))
-            assert sink.has(image.root)
-        sink.finish(index, document.encode())
-    with source(f"{address}/index:1") as found:
-        assert found.root() == index
-        assert found.document(index) == document.encode()
-        assert found.document(two.root) == two.document
+                found.put(content, stream(data))
+            assert found.has(image.root)
+        found.finish(index, document.encode())
+    with source(f"{address}/index:1") as pulled:
+        assert pulled.root() == index
+        assert pulled.document(index) == document.encode()
+        assert pulled.document(two.root) == two.document
 
 
 def test_stream_that_is_not_what_was_announced(address: str) -> None:
     layer = Descriptor("application/octet-stream", f"sha256:{'0' * 64}", 1000)
-    with RegistrySink(parse(f"{address}/wrong"), Hosts(), NOBODY, patience=HASTY, chunk=100) as sink:
+    with sink(f"{address}/wrong", chunk=100) as found:
         for data in (b"x" * 999, b"x" * 1001):
             with pytest.raises(Damaged, match="has not the 1000 bytes"):
-                sink.put(layer, stream(data))
+                found.put(layer, stream(data))
         with pytest.raises(RegistryError, match="digest"):
-            sink.put(layer, stream(b"x" * 1000))
-        assert not sink.has(layer)
+            found.put(layer, stream(b"x" * 1000))
+        assert not found.has(layer)
+
+
+@pytest.mark.parametrize("chunk", [1 << 24, 700_000], ids=["whole", "chunks"])
+@pytest.mark.parametrize("after", [100, 500_000, 1_000_000, 2_500_000])
+def test_push_over_a_line_that_breaks(address: str, chunk: int, after: int) -> None:
+    image = sample(3_000_000, seed=after + chunk)
+    ((layer, data),) = image.layers
+    with Cutting(address).running() as line, sink(f"{line.address}/lines", chunk=chunk) as found:
+        assert not found.has(image.config)
+        line.allow(after)
+        found.put(layer, stream(data))
+        found.put(image.config, stream(image.config_data))
+        found.finish(image.root, image.document)
+        assert line.cuts == 1
+    check_pull(f"{address}/lines", image)
+
+
+def test_pull_over_a_line_that_breaks(address: str) -> None:
+    image = sample(3_000_000, seed=12)
+    push(f"{address}/line", image)
+    ((layer, data),) = image.layers
+    with Cutting(address).running() as line, source(f"{line.address}/line") as found:
+        line.allow(100)
+        assert found.root() == image.root
+        line.allow(1_000_000)
+        got = bytearray()
+        with found.blob(layer) as coming, contextlib.suppress(ConnectionError):
+            while piece := coming.read(1 << 16):
+                got += piece
+        assert 0 < len(got) < len(data)
+        assert got + read_all(found, layer, len(got)) == data
+        assert line.cuts == 2
 
 
 def test_names_that_are_not_there(address: str) -> None:

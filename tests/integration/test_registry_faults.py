@@ -485,10 +485,23 @@ def test_chunk_goes_on_from_where_it_broke_off(server: Scripted) -> None:
 @pytest.mark.parametrize("arrived", ["0-29998", "0-60000", "", "nonsense"])
 def test_what_was_sent_is_lost(server: Scripted, arrived: str) -> None:
     receiving(server)
-    server.on("PATCH /v2/app/blobs/uploads/1", Reply(202, {"Location": AT}), CUT)
+    server.on("PATCH /v2/app/blobs/uploads/1", *[Reply(202, {"Location": AT}), CUT] * HASTY.tries)
     server.on("GET /v2/app/blobs/uploads/1", Reply(204, {"Location": AT, "Range": arrived}))
-    with sink(server, chunk=30_000) as found, pytest.raises(RegistryError, match="has lost a part"):
+    with sink(server, chunk=30_000) as found, pytest.raises(RegistryError, match="has let go of a part"):
         found.put(LAYER, stream(DATA))
+    assert server.requests(UPLOAD) == [UPLOAD] * HASTY.tries
+
+
+def test_stream_that_cannot_go_back(server: Scripted) -> None:
+    receiving(server)
+    server.on("PATCH /v2/app/blobs/uploads/1", CUT)
+
+    class Pipe:
+        read = stream(DATA).read
+
+    with sink(server, chunk=30_000) as found, pytest.raises(RegistryError, match="has let go of an upload"):
+        found.put(LAYER, Pipe())
+    assert server.requests(UPLOAD) == [UPLOAD]
 
 
 def test_registry_that_knows_no_chunks(server: Scripted) -> None:

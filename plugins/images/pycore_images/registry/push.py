@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 from urllib.parse import urlencode, urlsplit
 
 from pycore_images.content import INDEXES, MANIFESTS, MAX_DOCUMENT, Damaged, Descriptor, Stream
@@ -74,13 +74,16 @@ class RegistrySink:
         return not _is_document(descriptor) and any(self._mounted(descriptor, name) for name in self._neighbours)
 
     def put(self, descriptor: Descriptor, stream: Stream) -> None:
-        """Send content. Raises Damaged where the stream is not what the descriptor says."""
+        """Send content. Raises Damaged where the stream is not what the descriptor says.
+
+        A stream that can ``seek`` is gone through again where a large one broke off; for another, RegistryError.
+        """
         if _is_document(descriptor):
             self._put_manifest(descriptor.digest, descriptor, _whole(stream, descriptor))
         elif descriptor.size <= self._chunk:
             self._put_whole(descriptor, _whole(stream, descriptor))
         else:
-            self._put_in_chunks(descriptor, stream)
+            self._put_large(descriptor, stream)
 
     def finish(self, root: Descriptor, document: bytes) -> None:
         """Send the manifest or index under the reference's tag, or its digest where it has none."""
@@ -137,6 +140,19 @@ class RegistrySink:
 
         self._until_there(descriptor, attempt)
 
+    def _put_large(self, descriptor: Descriptor, stream: Stream) -> None:
+        """In chunks. A registry that has let go of them gets them all again, where the stream can go back for them."""
+        tries = Tries(self._session.patience, self._session.cancel)
+        back = _way_back(stream)
+        while True:
+            try:
+                return self._put_in_chunks(descriptor, stream)
+            except _Lost as error:
+                if back is None:
+                    raise
+                tries.failed(error)
+            back()
+
     def _put_in_chunks(self, descriptor: Descriptor, stream: Stream) -> None:
         upload = self._begin()
         size = max(self._chunk, min(upload.least_chunk, 16 * self._chunk))
@@ -190,13 +206,16 @@ class RegistrySink:
                 tries.failed(error)
             upload, arrived = self._progress(upload)
             if not at <= arrived <= end:
-                raise errors.RegistryError(f"{self._session.server} has lost a part of what was sent to it")
+                raise _Lost("cut", f"{self._session.server} has let go of a part of what was sent to it")
             rest = chunk[arrived - at :]
         return upload
 
     def _progress(self, upload: _Upload) -> tuple[_Upload, int]:
         """The address to go on at, and how many bytes have arrived."""
-        answer = self._ask("GET", upload.url, "how far an upload is", (HTTPStatus.NO_CONTENT, HTTPStatus.OK))
+        good = (HTTPStatus.NO_CONTENT, HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+        answer = self._ask("GET", upload.url, "how far an upload is", good)
+        if answer.status == HTTPStatus.NOT_FOUND:  # distribution 2 drops an upload that broke off inside of a chunk
+            raise _Lost("cut", f"{self._session.server} has let go of an upload that broke off")
         found = _SENT.fullmatch(answer.headers.get("Range", ""))
         # Distribution says 0-0 for nothing as well as for one byte; of a chunk, never one byte alone arrives.
         arrived = int(found[1]) + 1 if found and found[1] != "0" else 0
@@ -255,6 +274,20 @@ class RegistrySink:
 class _Upload:
     url: str
     least_chunk: int
+
+
+class _Lost(errors.Unreachable):
+    """What was sent has to be sent from its start."""
+
+
+def _way_back(stream: Stream) -> Callable[[], object] | None:
+    """What brings a stream back to where it is now: a file can go there, a pipe cannot."""
+    seekable: Callable[[], bool] = getattr(stream, "seekable", bool)
+    if not seekable():
+        return None
+    file = cast(IO[bytes], stream)
+    start = file.tell()
+    return lambda: file.seek(start)
 
 
 def _is_document(descriptor: Descriptor) -> bool:
