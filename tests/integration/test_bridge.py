@@ -57,7 +57,7 @@ class Lab:
             view = self.view()
             operations = [*bridge.pycore_prepare(container, view), *bridge.pycore_attach(container, view)]
             assert not view.problems
-            context = Context(self.kernel, name, namespace.pid)
+            context = Context(self.kernel, name, pid=namespace.pid)
             running = Running(namespace, operations, view.claims["network lease"][container.id], context)
             self.running.append(running)
             for operation in operations:

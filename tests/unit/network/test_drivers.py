@@ -161,7 +161,7 @@ def test_a_port_that_a_process_holds(
 
 def run(kernel: FakeKernel, operations: list[Operation], pid: int = 100) -> Context:
     kernel.add_process(pid)
-    context = Context(kernel, "shop/web", pid)
+    context = Context(kernel, "shop/web", pid=pid)
     for operation in operations:
         operation.do(context)
     return context
