@@ -174,11 +174,11 @@ def media_type_of(data: bytes, media_type: str = "") -> str:
 def parse_config(data: bytes, layers: int | None = None) -> Config:
     """The configuration of an image that has so many layers. Raises Damaged."""
     document = _loaded(data, "the configuration")
-    rootfs = _Fields(document, "the configuration").table("rootfs")
+    rootfs = Fields(document, "the configuration").table("rootfs")
     diff_ids = tuple(rootfs.digests("diff_ids"))
     if layers is not None and len(diff_ids) != layers:
         _wrong("the configuration", f"speaks of {len(diff_ids)} layers, and the manifest of {layers}")
-    fields = _Fields(document, "the configuration")
+    fields = Fields(document, "the configuration")
     return Config(
         Platform(fields.text("os") or "linux", fields.text("architecture"), fields.text("variant")),
         diff_ids,
@@ -192,7 +192,7 @@ def parse_config(data: bytes, layers: int | None = None) -> Config:
 
 def parse_descriptor(document: Any, where: str) -> Descriptor:
     """Raises Damaged; ``where`` says what it stands in."""
-    fields = _Fields(document, where)
+    fields = Fields(document, where)
     size = cast(Document, document).get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         _wrong(where, "has a size that is none")
@@ -318,7 +318,7 @@ def _variants(wanted: Platform) -> Sequence[str]:
 def _kind_of(document: Document, media_type: str) -> str:
     """A document that could be read as either would be one image for us and another for others (CVE-2021-41190)."""
     where = "the manifest"
-    said = _Fields(document, where).text("mediaType")
+    said = Fields(document, where).text("mediaType")
     if document.get("schemaVersion") != 2:
         _wrong(where, "is of a version that is not read any more" if "schemaVersion" in document else "is none")
     if "manifests" in document and ("layers" in document or "config" in document):
@@ -351,7 +351,7 @@ def _manifest(document: Document, data: bytes) -> Manifest:
         if layer.size > MAX_LAYER:
             _wrong(where, f"has a layer of {layer.size} bytes; {MAX_LAYER} are read at most")
     _check_itself(where, data, config, layers)
-    return Manifest(config, layers, _Fields(document, where).texts_by_name("annotations"))
+    return Manifest(config, layers, Fields(document, where).texts_by_name("annotations"))
 
 
 def _check_itself(where: str, data: bytes, config: Descriptor, layers: Sequence[Descriptor]) -> None:
@@ -373,7 +373,7 @@ def _descriptors(found: Any, where: str, most: int) -> Iterator[Descriptor]:
         yield parse_descriptor(item, f"part {number} of {where}")
 
 
-def _run_config(fields: _Fields) -> ImageConfig:
+def _run_config(fields: Fields) -> ImageConfig:
     return ImageConfig(
         entrypoint=tuple(fields.texts("Entrypoint")),
         command=tuple(fields.texts("Cmd")),
@@ -403,7 +403,7 @@ def _place(path: str) -> str:
     return place
 
 
-def _step(fields: _Fields) -> Step:
+def _step(fields: Fields) -> Step:
     words = {name: fields.text(name) for name in ("created", "created_by", "author", "comment")}
     return Step(**words, empty=fields.value("empty_layer", bool, False))
 
@@ -411,8 +411,10 @@ def _step(fields: _Fields) -> Step:
 # -- JSON ------------------------------------------------------------------------------------------------
 
 
-def _loaded(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object whose texts can be written, whose nesting is bounded, and whose keys are there once."""
+def read_json(data: bytes, where: str) -> Any:
+    """Any JSON whose texts can be written, whose nesting is bounded, and whose keys are there once. Raises Damaged;
+    ``where`` says what it is.
+    """
     if len(data) > MAX_DOCUMENT:
         _wrong(where, f"is longer than {MAX_DOCUMENT} bytes")
     try:
@@ -420,9 +422,14 @@ def _loaded(data: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         words = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON that can be read: {error}"
         raise Damaged(f"{where} {words[:200]}") from None
+    _check_values(document, where)
+    return document
+
+
+def _loaded(data: bytes, where: str) -> dict[str, Any]:
+    document = read_json(data, where)
     if not isinstance(document, dict):
         _wrong(where, "is no JSON object")
-    _check_values(cast(Any, document), where)
     return cast("dict[str, Any]", document)
 
 
@@ -463,7 +470,7 @@ def _check_text(text: str, where: str) -> None:
         _wrong(where, "has a text that is no Unicode")
 
 
-class _Fields:
+class Fields:
     """A JSON object whose fields are of the types that they should be. As in Go, null is the same as nothing."""
 
     def __init__(self, document: Any, where: str) -> None:
@@ -505,11 +512,11 @@ class _Fields:
             _wrong(self._where, f"has in {name} what is no text")
         return table
 
-    def table(self, name: str) -> _Fields:
-        return _Fields(self.value(name, dict, {}), f"{name} of {self._where}")
+    def table(self, name: str) -> Fields:
+        return Fields(self.value(name, dict, {}), f"{name} of {self._where}")
 
-    def tables(self, name: str) -> list[_Fields]:
-        return [_Fields(item, f"{name} of {self._where}") for item in self._list(name)]
+    def tables(self, name: str) -> list[Fields]:
+        return [Fields(item, f"{name} of {self._where}") for item in self._list(name)]
 
     def _list(self, name: str) -> list[Any]:
         items = self.value(name, list, [])
