@@ -13,6 +13,7 @@ import pytest
 from pycore.errors import NotFound, PycoreError
 from pycore_images.content import MANIFEST, MAX_DOCUMENT, Damaged, Descriptor
 from pycore_images.reference import parse
+from pycore_images.registry import body
 from pycore_images.registry.errors import Busy, Cancelled, Denied, RegistryError, Unreachable
 from pycore_images.registry.hosts import Hosts, Registry
 from pycore_images.registry.login import login
@@ -264,6 +265,12 @@ def test_server_from_which_nothing_comes(server: Scripted, request_: str) -> Non
     server.on(manifest(), Reply(405))
     server.on(manifest("GET"), Reply(200, {"Content-Type": MANIFEST}, DATA, stall_at=1000))
     assert "nothing came from it" in failure(source(server, read=0.1), Unreachable).message
+
+
+def test_server_that_does_not_come_to_an_end(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "LONGEST", -1.0)
+    server.on(manifest(), Reply(405))
+    assert "has not come to an end" in failure(source(server), Unreachable).message
 
 
 @pytest.mark.parametrize(

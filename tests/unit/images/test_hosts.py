@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pycore.errors import PycoreError
 from pycore_images.registry.hosts import Endpoint, Hosts, Registry, is_loopback, read_hosts
+from support.needs import ROOT
 
 FULL = """
 [registry."docker.io"]
@@ -38,6 +39,17 @@ def test_mirrors_with_tables_of_their_own(tmp_path: Path) -> None:
     assert hosts.endpoints("docker.io")[1].repository("library/nginx") == "hub/library/nginx"
     with pytest.raises(PycoreError, match=r"bad\.lan is blocked"):
         hosts.endpoints("bad.lan")
+
+
+def test_example_of_the_document(tmp_path: Path) -> None:
+    page = (ROOT / "docs/registries.md").read_text(encoding="utf-8")
+    (tmp_path / "registries.toml").write_text(page.split("```toml")[1].split("```")[0], encoding="utf-8")
+    hosts = read_hosts(tmp_path, tmp_path / "etc.toml")
+    assert [each.server for each in hosts.endpoints("docker.io")] == [
+        "mirror.lan:5000",
+        "cache.lan",
+        "registry-1.docker.io",
+    ]
 
 
 def test_data_dir_goes_before_etc(tmp_path: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pycore_images.registry import errors
 
 if TYPE_CHECKING:
     import urllib3
+
+
+_SHORT = 1 << 16
+
+LONGEST = 120.0
+"""Seconds that a body may take which is kept in memory; a layer may take as long as it likes, while something comes."""
 
 
 def read_some(response: urllib3.BaseHTTPResponse, size: int, server: str) -> bytes:
@@ -25,7 +32,11 @@ def read_small(response: urllib3.BaseHTTPResponse, limit: int, server: str) -> b
     """A whole body that is to be kept in memory; one longer than ``limit`` bytes raises RegistryError."""
     parts: list[bytes] = []
     left = limit + 1
+    end = time.monotonic() + LONGEST
     while left and (part := read_some(response, left, server)):
+        if time.monotonic() > end:
+            response.close()
+            raise errors.Unreachable("slow", f"{server} has not come to an end in {LONGEST:.0f} seconds")
         parts.append(part)
         left -= len(part)
     if not left:
@@ -47,6 +58,3 @@ def discard(response: urllib3.BaseHTTPResponse, server: str) -> bytes:
         pass
     response.close()
     return start
-
-
-_SHORT = 1 << 16

@@ -11,7 +11,7 @@ from pycore.errors import PycoreError
 if TYPE_CHECKING:
     import urllib3
 
-Kind = Literal["name", "refused", "slow", "cut", "tls", "certificate", "other"]
+Kind = Literal["name", "refused", "silent", "slow", "cut", "tls", "certificate", "other"]
 
 _LONGEST = 300
 """Characters that are shown of what a registry says."""
@@ -38,7 +38,7 @@ class Unreachable(RegistryError):
 
     def passes(self, met: bool) -> bool:
         """Whether it may be better in a moment. Who was never met (``met``) is more likely misspelt than away."""
-        return self.kind in ("slow", "cut") or (met and self.kind in ("name", "refused"))
+        return self.kind in ("slow", "cut") or (met and self.kind in ("name", "refused", "silent"))
 
 
 class Busy(RegistryError):
@@ -69,7 +69,7 @@ def _about(error: Exception) -> tuple[Kind, str, str | None]:
     if isinstance(error, of.NewConnectionError):
         return "refused", f"it cannot be connected to: {_reason(error)}", None
     if isinstance(error, of.ConnectTimeoutError):
-        return "slow", "it does not answer", None
+        return "silent", "it does not answer", None
     if isinstance(error, of.ReadTimeoutError):
         return "slow", "nothing came from it for too long", None
     if isinstance(error, of.SSLError):
