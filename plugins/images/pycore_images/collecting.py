@@ -93,7 +93,9 @@ def unnamed(store: Store) -> list[Descriptor]:
 
 def users(store: Store, root: Descriptor) -> list[str]:
     """Who holds an image, or one of those that an index has."""
-    own = {root.digest, *(descriptor.digest for descriptor, _ in store.documents_of(root))}
+    own = {root.digest}
+    with contextlib.suppress(Damaged):
+        own |= {descriptor.digest for descriptor, _ in store.documents_of(root)}
     return [user for user, digests in store.holds().items() if digests & own]
 
 
