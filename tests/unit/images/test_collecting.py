@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import secrets
@@ -11,49 +10,21 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pycore.errors import NotFound
 from pycore.linux.measure import measure
 from pycore_images import documents
 from pycore_images.collecting import DAY, Collected, collect, prune, reach, unnamed, users
-from pycore_images.content import CONFIG, INDEX, LAYER, MANIFEST, Damaged, Descriptor
+from pycore_images.content import CONFIG, LAYER, MANIFEST, Damaged, Descriptor
 from pycore_images.store import Store
 from pycore_images.usage import layer_usage
+from support.kept import archive, digest_of, keep, keep_index
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "images")
-
-
-def an_image(store: Store, *layers: str) -> Descriptor:
-    """With a layer for each word, which another image may have as well."""
-    blobs: list[Descriptor] = []
-    for word in layers:
-        blobs.append(store.add_blob(io.BytesIO(word.encode()), LAYER))
-        if not store.has_layer(blobs[-1].digest):
-            incoming = store.ingest / secrets.token_hex(8)
-            (incoming / "tree").mkdir(parents=True)
-            (incoming / "tree" / word).write_text(word * 5000)
-            store.take_layer(incoming, blobs[-1].digest)
-    config: dict[str, Any] = {
-        "os": "linux", "architecture": documents.host_platform().architecture,
-        "rootfs": {"type": "layers", "diff_ids": [blob.digest for blob in blobs]},
-    }  # fmt: skip
-    return store.add_document(
-        documents.manifest_of(store.add_document(documents.encode(config), CONFIG), blobs), MANIFEST
-    )
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def an_index(store: Store, *manifests: Descriptor) -> Descriptor:
-    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [documents.describe(each) for each in manifests]}
-    return store.add_document(documents.encode(document), INDEX)
 
 
 def is_whole(store: Store, root: Descriptor) -> bool:
@@ -72,11 +43,10 @@ def test_an_empty_store_stays_none(store: Store) -> None:
 
 
 def test_what_has_no_name_goes_and_what_others_share_stays(store: Store) -> None:
-    kept, gone = an_image(store, "shared", "own"), an_image(store, "shared", "other")
+    kept, gone = keep(store, "shared", "own"), keep(store, "shared", "other")
     store.tag("docker.io/library/kept:latest", kept)
-    other = store.image(gone).config.diff_ids[1]
     collected = collect(store, 0)
-    assert collected.layers == (other,)
+    assert collected.layers == (digest_of(archive("other")),)
     assert len(collected.blobs) == 3  # manifest, configuration, layer
     assert collected.bytes > 0
     assert is_whole(store, kept)
@@ -86,7 +56,7 @@ def test_what_has_no_name_goes_and_what_others_share_stays(store: Store) -> None
 
 
 def test_what_came_today_stays_for_a_day(store: Store) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     assert collect(store) == Collected()
     old = time.time() - DAY - 60
     for place in (*(store.root / "blobs" / "sha256").iterdir(), *(store.root / "layers").iterdir()):
@@ -96,7 +66,7 @@ def test_what_came_today_stays_for_a_day(store: Store) -> None:
 
 
 def test_what_is_held_stays_without_a_name(store: Store) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     store.hold("0123456789ab", [image.digest])
     assert collect(store, 0) == Collected()
     assert prune(store) == ([], Collected())
@@ -106,9 +76,9 @@ def test_what_is_held_stays_without_a_name(store: Store) -> None:
 
 
 def test_an_index_keeps_the_images_that_are_here(store: Store) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     absent = Descriptor(MANIFEST, f"sha256:{'0' * 64}", 7)
-    index = an_index(store, image, absent)
+    index = keep_index(store, image, absent)
     store.tag("docker.io/library/many:latest", index)
     assert collect(store, 0) == Collected()
     assert reach(store, [index.digest]).manifests == {image.digest}
@@ -118,7 +88,7 @@ def test_an_index_keeps_the_images_that_are_here(store: Store) -> None:
 
 
 def test_prune_removes_names_that_nobody_uses(store: Store) -> None:
-    used, idle = an_image(store, "used"), an_image(store, "idle")
+    used, idle = keep(store, "used"), keep(store, "idle")
     for name in ("a", "b"):
         store.tag(f"docker.io/library/{name}:latest", idle)
     store.tag("docker.io/library/used:latest", used)
@@ -130,24 +100,24 @@ def test_prune_removes_names_that_nobody_uses(store: Store) -> None:
 
 
 def test_images_without_a_name_are_found(store: Store) -> None:
-    named, bare, within = an_image(store, "a"), an_image(store, "b"), an_image(store, "c")
-    index = an_index(store, within)
+    named, bare, within = keep(store, "a"), keep(store, "b"), keep(store, "c")
+    index = keep_index(store, within)
     store.tag("docker.io/library/a:latest", named)
     store.add_blob(io.BytesIO(b"{ a layer that begins like a document"), LAYER)
     assert {root.digest for root in unnamed(store)} == {bare.digest, index.digest}
 
 
 def test_only_content_of_one_image(store: Store) -> None:
-    one, other = an_image(store, "one"), an_image(store, "other")
+    one, other = keep(store, "one"), keep(store, "other")
     collect(store, 0, among=reach(store, [one.digest]))
     assert not is_whole(store, one)
     assert is_whole(store, other)
 
 
 def test_nothing_goes_while_it_is_unknown_what_a_name_leads_to(store: Store) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     store.tag("docker.io/library/x:latest", image)
-    an_image(store, "bare")
+    keep(store, "bare")
     store.blob_path(image.digest).write_bytes(b"{}")
     with pytest.raises(Damaged):
         collect(store, 0)
@@ -173,7 +143,7 @@ def test_what_was_given_up_long_ago_is_swept(store: Store) -> None:
 
 
 def test_who_died_while_passing_holds_nothing(store: Store, tmp_path: Path) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     code = (
         "import os, sys; from pathlib import Path; from pycore_images.store import Store\n"
         "with Store(Path(sys.argv[1])).passing([sys.argv[2]]): os._exit(0)"
@@ -271,7 +241,7 @@ def _held_image(store: Store, user: str, *layers: str) -> Descriptor:
 
 
 def test_space_is_looked_at_once(store: Store) -> None:
-    image = an_image(store, "layer")
+    image = keep(store, "layer")
     (diff_id,) = store.image(image).config.diff_ids
     usage = layer_usage(store, diff_id)
     assert usage == measure(str(store.layer_tree(diff_id)))
