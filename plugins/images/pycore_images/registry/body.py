@@ -10,7 +10,6 @@ from pycore_images.registry import errors
 if TYPE_CHECKING:
     import urllib3
 
-
 _SHORT = 1 << 16
 
 LONGEST = 120.0
@@ -50,10 +49,12 @@ def discard(response: urllib3.BaseHTTPResponse, server: str) -> bytes:
     """Be done with an answer, and keep its connection where what is left of it is short. The start of what was left."""
     start = b""
     try:
-        start = read_some(response, _SHORT, server)
-        if len(start) < _SHORT and not read_some(response, 1, server):
-            response.release_conn()
-            return start
+        while len(start) < _SHORT:
+            part = read_some(response, _SHORT - len(start), server)
+            if not part:
+                response.release_conn()
+                return start
+            start += part
     except errors.Unreachable:
         pass
     response.close()
