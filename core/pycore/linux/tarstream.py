@@ -50,7 +50,7 @@ def members(file: IO[bytes], compressed: bool = True) -> Iterator[tuple[tarfile.
     Raises one of :data:`DAMAGED`, :class:`Refused`, or OSError; gzip and bz2 raise it without an errno for
     bad data.
     """
-    stream = _Stream(_decompressed(file) if compressed else file)
+    stream = _Stream(decompressed(file) if compressed else file)
     tar = tarfile.TarFile(fileobj=cast(IO[bytes], stream), encoding="utf-8", errors="surrogateescape")
     count = 0
     while (member := tar.next()) is not None:
@@ -112,8 +112,8 @@ class _Stream:
         return data
 
 
-def _decompressed(file: IO[bytes]) -> _Readable:
-    """The reader that the first bytes ask for."""
+def decompressed(file: _Readable) -> _Readable:
+    """The reader that the first bytes ask for. Reading raises one of :data:`DAMAGED`, Refused, or OSError."""
     magic = file.read(6)
     file = cast(IO[bytes], _Whole(magic, file))
     if magic.startswith(b"\x1f\x8b"):
@@ -123,7 +123,7 @@ def _decompressed(file: IO[bytes]) -> _Readable:
     if magic.startswith(b"\xfd7zXZ"):
         return _Xz(file)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        return _zstd(file)
+        return _Zstd(file)
     return file
 
 
@@ -155,9 +155,18 @@ class _Xz:
         return data
 
 
-def _zstd(file: IO[bytes]) -> _Readable:
-    try:
-        module: Any = importlib.import_module("compression.zstd")
-    except ImportError:
-        raise Refused("it is compressed with zstd, which this Python does not read (3.14 does)") from None
-    return cast(_Readable, module.ZstdFile(file))
+class _Zstd:
+    """A zstd file. The library's own limit to memory is 128 MiB."""
+
+    def __init__(self, file: _Readable) -> None:
+        try:
+            module: Any = importlib.import_module("compression.zstd")
+        except ImportError:  # Python before 3.14
+            module = importlib.import_module("backports.zstd")
+        self._file, self._error = module.ZstdFile(file), module.ZstdError
+
+    def read(self, size: int) -> bytes:
+        try:
+            return cast(bytes, self._file.read(size))
+        except self._error as error:
+            raise ValueError(str(error)) from error

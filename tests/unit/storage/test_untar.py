@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -278,9 +279,18 @@ def test_beyond_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: 
     refused(tmp_path, archive, words)
 
 
-def test_zstd_is_named(tmp_path: Path) -> None:
-    (tmp_path / "image").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
-    refused(tmp_path, str(tmp_path / "image"), "zstd|damaged")
+def test_zstd(tmp_path: Path) -> None:
+    zstd: Any = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    plain = Path(write(tmp_path / "plain", entry("a", b"x" * 5000))).read_bytes()
+    (tmp_path / "image").write_bytes(zstd.compress(plain))
+    untar.unpack(str(tmp_path / "image"), str(tmp_path / "root"))
+    assert (tmp_path / "root" / "a").read_bytes() == b"x" * 5000
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(20), b"\xff" * 20])
+def test_damaged_zstd(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "image").write_bytes(b"\x28\xb5\x2f\xfd" + rest)
+    refused(tmp_path, str(tmp_path / "image"), "damaged")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
