@@ -80,7 +80,10 @@ def unnamed(store: Store) -> list[Descriptor]:
     """Images that are here and have no name: manifests and indexes that neither a name nor an index leads to."""
     roots: dict[str, Descriptor] = {}
     within: set[str] = set()
-    named = reach(store, _names(store)).blobs
+    named: set[str] = set()
+    for name in _names(store):
+        with contextlib.suppress(Damaged):
+            named |= reach(store, [name]).blobs
     for digest, size in _blobs(store):
         document = None if digest in named or size > MAX_DOCUMENT else _document(store, digest)
         if document is None:
