@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -17,7 +18,9 @@ import pluggy
 
 from pycore.errors import Problem
 from pycore.image import Image
+from pycore.linux.layered import Change
 from pycore.linux.look import Look
+from pycore.linux.measure import Usage
 from pycore.ops import Operation
 from pycore.spec import App, Container, Section
 
@@ -163,6 +166,41 @@ class HealthCheck:
     on_unhealthy: Literal["none", "restart", "stop"]
 
 
+class Snapshot(Protocol):
+    """The files of one container, or of one step of a build: layers that nobody writes to, and what is changed over
+    them. Nothing of it is on the host before ``prepare`` is done; undone, it is removed.
+    """
+
+    def prepare(self) -> Iterable[Operation]:
+        """What makes it on the host, of the step LAYER."""
+        ...
+
+    def mount(self) -> Iterable[Operation]:
+        """What makes it the root of a process, of the enter phase."""
+        ...
+
+    def usage(self) -> Usage:
+        """What the changes take on the disk. May have to look at each file."""
+        ...
+
+    def changes(self) -> list[Change]:
+        """What is changed, in the order of paths."""
+        ...
+
+    def commit(self, destination: str) -> None:
+        """Freeze the changes as a layer of their own, in overlayfs's words, at a path that is free: with the layers
+        below it makes what there is now. A program that runs meanwhile may have written half of something; pause it.
+        Raises OSError, PycoreError.
+        """
+        ...
+
+    def view(self) -> AbstractContextManager[str]:
+        """The path, as this process has it, of all files as they are now, read-only, with the owners that they have
+        inside. Raises OSError, PycoreError.
+        """
+        ...
+
+
 @dataclass
 class Host:
     """What a hook may look at: this host, through eyes that cannot write."""
@@ -241,6 +279,13 @@ class Hooks:
     def pycore_image(self, container: Container, host: Host) -> Found | None:
         """What the container's ``image`` means: the plugin that knows words of this kind answers, and puts what stands
         in the way into ``host.problems``. Nothing is written: a registry, an archive, may be read for it.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_snapshot(self, container: Container, host: Host) -> Snapshot | None:
+        """The container's files: a hook for drivers of the area ``storage``. What is wrong with its image goes into
+        ``host.problems``.
         """
         raise NotImplementedError
 

@@ -40,7 +40,9 @@ class Context:
     pid: int = 0
     """The container's first process as the host sees it; 0 before launch and inside."""
     root_id: int = 0
-    """On the host, before launch: the id that root inside will have there; not 0 in a user namespace."""
+    """The id that root inside has, or will have, on the host; not 0 in a user namespace."""
+    id_count: int = 0
+    """In the enter phase: how many ids that user namespace has; 0 without one."""
     environment: dict[str, str] = field(default_factory=dict[str, str])
     """Inside: the environment of the program to be; an operation may add defaults (HOME)."""
     held: dict[object, int] = field(default_factory=dict[object, int])

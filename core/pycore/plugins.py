@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pluggy
 
 from pycore.errors import PluginError, Problem, PycoreError
-from pycore.hookspecs import GROUP, AlarmSource, Driver, End, Found, HealthCheck, Hooks, Host, Requirement
+from pycore.hookspecs import GROUP, AlarmSource, Driver, End, Found, HealthCheck, Hooks, Host, Requirement, Snapshot
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Process, Section
@@ -156,6 +156,13 @@ class Plugins:
                     )
                 operations.append(operation)
         return tuple(sorted(operations, key=lambda operation: (operation.step.order, operation.depth())))
+
+    def snapshot(self, container: Container, host: Host) -> Snapshot:
+        """The container's files. Raises PycoreError where its storage driver does not speak of them."""
+        for _, found in self._ask("pycore_snapshot", container, host):
+            return cast(Snapshot, found)
+        driver = container.drivers.get("storage", "none")
+        raise PycoreError(f"{container.full_name}: the storage driver {driver!r} cannot tell what it has changed")
 
     def log(self, container: Container, host: Host) -> Log:
         """What becomes of the container's output, as its logging driver says; without one, nothing is kept."""

@@ -35,4 +35,10 @@ class MapIds(Operation):
 
 def root_id(operations: Iterable[Operation]) -> int:
     """The host's user and group id that is root inside: 0 without a user namespace."""
-    return next((operation.first for operation in operations if isinstance(operation, MapIds)), 0)
+    return ids(operations)[0]
+
+
+def ids(operations: Iterable[Operation]) -> tuple[int, int]:
+    """The first of the host's ids that a user namespace has, and how many: zeros without one."""
+    found = (operation for operation in operations if isinstance(operation, MapIds))
+    return next(((operation.first, operation.count) for operation in found), (0, 0))

@@ -28,6 +28,8 @@ class Request:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     working_dir: str = "/"
+    ids: tuple[int, int] = (0, 0)
+    """The first of the host's ids that its user namespace has, and how many; zeros without one."""
     terminal: bool = False
     """Whether it gets a terminal of the container's own as its standard streams, in the place of those it was given."""
     window: tuple[int, int] = (0, 0)
@@ -53,6 +55,7 @@ class Request:
             "argv": list(self.argv),
             "environment": dict(self.environment),
             "working_dir": self.working_dir,
+            "ids": list(self.ids),
             "terminal": self.terminal,
             "window": list(self.window),
             "call": self.call,
@@ -67,6 +70,7 @@ class Request:
             argv=tuple(fields["argv"]),
             environment=fields["environment"],
             working_dir=fields["working_dir"],
+            ids=tuple(fields["ids"]),
             terminal=fields["terminal"],
             window=tuple(fields["window"]),
             call=fields["call"],

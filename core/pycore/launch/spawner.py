@@ -256,7 +256,10 @@ class Spawner:
     def _start(self, order: Order) -> None:
         """Clone a process; what becomes of it is said on its own channel."""
         fields = order.fields
-        ctx = Context(Kernel(), container=fields["name"], environment=dict(fields["environment"]))
+        first, count = fields["ids"]
+        ctx = Context(
+            Kernel(), fields["name"], root_id=first, id_count=count, environment=dict(fields["environment"])
+        )
         try:
             request = Request.from_json(fields)
             function = request.function() if request.call else None

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 from pycore.errors import Conflict, PycoreError, StartError, noted
 from pycore.hookspecs import End, Host
-from pycore.launch.idmap import root_id
+from pycore.launch.idmap import ids, root_id
 from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start_time
 from pycore.launch.request import Request
 from pycore.life.execute import Executor
@@ -672,6 +672,7 @@ def _request(container: Container, description: Description, window: tuple[int, 
         argv=process.argv,
         environment=process.environment,
         working_dir=process.working_dir,
+        ids=ids(description.attach),
         terminal=process.tty,
         window=window,
     )

@@ -18,7 +18,8 @@ import stat
 import time
 from collections.abc import Generator, Mapping, Sequence
 
-from pycore.linux import libc
+from pycore.errors import PycoreError
+from pycore.linux import idmap, libc, overlay
 from pycore.linux.look import Look
 
 MAX_FILE = 1 << 20
@@ -130,16 +131,36 @@ class Kernel(Look):
         finally:
             os.close(fd)
 
+    def owner(self, path: str) -> tuple[int, int]:
+        """(user, group) of what a path leads to. Raises OSError."""
+        found = os.stat(path)
+        return found.st_uid, found.st_gid
+
     # -- trees and layers --------------------------------------------------------------------------------
 
-    def copy_tree(self, source: str, destination: str, first_id: int = 0) -> None:
-        """Copy a directory with owners, modes, times, attributes, links and holes to a path that is not there yet.
+    def copy_layers(self, layers: Sequence[str], destination: str, first_id: int = 0) -> None:
+        """Copy what layers make together, the uppermost first, with owners, modes, times, attributes, links and holes
+        to a path that is not there yet. One layer is any directory.
 
         ``first_id`` is added to every owner: what is root's there, belongs to that id here.
         """
         from pycore.linux import copytree
 
-        copytree.copy(source, destination, first_id)
+        copytree.copy_layers(layers, destination, first_id)
+
+    def copy_from_layers(self, layers: Sequence[str], path: str, destination: str) -> bool:
+        """Copy the directory that a path means in an image to a place where at most an empty directory is: whole or
+        not at all. Whether there is such a directory in the image. Raises OSError.
+        """
+        from pycore.linux import imagecopy
+
+        return imagecopy.copy(layers, path, destination)
+
+    def set_quota(self, directory: str, size: int) -> None:
+        """Limit what a directory and all in it may take on the disk, in bytes; 0 takes the limit away (quotactl(2))."""
+        from pycore.linux import quota
+
+        quota.limit(directory, size)
 
     def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
         """Unpack a tar file, which may be hostile, to a path that is not there yet: whole or not at all.
@@ -181,28 +202,69 @@ class Kernel(Look):
                 libc.fsconfig(context, key, value)
             return libc.fsmount(context, attributes)
         except OSError as error:
-            raise OSError(error.errno, self._fs_message(context) or os.strerror(error.errno or 0), fstype) from None
+            raise OSError(error.errno, overlay.message(context) or os.strerror(error.errno or 0), fstype) from None
         finally:
             os.close(context)
 
-    @staticmethod
-    def _fs_message(context: int) -> str:
-        """What the file system itself said: fsopen(2) descriptors can be read for messages."""
-        with contextlib.suppress(OSError):
-            return os.read(context, 4096).decode("utf-8", "replace").partition(" ")[2].strip()
-        return ""
+    def mount_overlay(self, lower: Sequence[int], layer: int, volatile: bool = False) -> int:
+        """An overlay as a detached mount: descriptors of its layers, the uppermost first, and of the directory that
+        has ``upper`` and ``work`` in it; without one (-1) it is read-only. See :func:`pycore.linux.overlay.mount`.
+        """
+        return overlay.mount(lower, layer, volatile=volatile)
 
     def open_path(self, path: str) -> int:
         """An O_PATH descriptor of a path of the host, to be named later as ``/proc/self/fd/N``."""
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
+    def open_below(self, directory: str, path: str) -> int:
+        """An O_PATH descriptor of a directory below another, which is made where it is missing. What is in there is
+        not trusted: links are resolved inside. Raises OSError.
+        """
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            place = ""
+            for part in filter(None, path.split("/")):
+                above, place = place, f"{place}/{part}"
+                with contextlib.suppress(FileExistsError):
+                    parent = libc.openat2(root, above or ".", os.O_PATH | os.O_DIRECTORY)
+                    try:
+                        os.mkdir(part, 0o755, dir_fd=parent)
+                    finally:
+                        os.close(parent)
+            return libc.openat2(root, place or ".", os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(root)
+
     def mount_over(self, tree: int, place: int) -> None:
         """Put a detached mount over the file or directory of a descriptor; both stay open."""
         libc.move_mount(tree, place)
 
-    def mount_clone(self, path: str, recursive: bool = True) -> int:
-        """A detached copy of the mount at a path of the host (a bind mount to be); links are followed."""
-        return libc.open_tree(path, recursive)
+    def mount_clone(self, path: str | int, recursive: bool = True) -> int:
+        """A detached copy of the mount at a path of the host (a bind mount to be), or at that of a descriptor; links
+        are followed. What is mounted there later, on either side, does not show on the other.
+        """
+        tree = libc.open_tree(path, recursive)
+        libc.mount_setattr(tree, 0, recursive, propagation=libc.MS_PRIVATE)
+        return tree
+
+    def mount_owners(self, tree: int, users: str, groups: str, recursive: bool = True) -> None:
+        """Show the files of a detached mount as other owners', by maps (:func:`pycore.linux.idmap.lines`).
+
+        Raises PycoreError where the file system, or the kernel, cannot.
+        """
+        namespace = idmap.namespace(users, groups)
+        try:
+            libc.mount_setattr(tree, 0, recursive, userns=namespace)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise PycoreError(
+                "its file system cannot show files as somebody else's (id-mapped mounts)",
+                hint="ext4, xfs and btrfs can from Linux 5.19 on, tmpfs from 6.3 on; overlayfs and most network file "
+                "systems cannot",
+            ) from None
+        finally:
+            os.close(namespace)
 
     def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:
         """Set MOUNT_ATTR_* on a mount, and on those below it (mount_setattr(2))."""

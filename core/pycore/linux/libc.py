@@ -36,7 +36,8 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_MOUNT_ATTR_IDMAP = 0x100000
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD, _FSCONFIG_CMD_CREATE = 0, 1, 5, 6
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 2, 4, 0x10
@@ -47,7 +48,7 @@ _PIVOT_ROOT, _SECCOMP, _RT_SIGACTION = {"x86_64": (155, 317, 13), "aarch64": (41
     platform.machine(), (155, 317, 13)
 )
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
+_CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR, _QUOTACTL_FD = 435, 436, 437, 442, 443
 
 
 def _declare(name: str, *arguments: Any) -> Callable[..., int]:
@@ -65,6 +66,7 @@ _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
 _syncfs = _declare("syncfs", c_int)
 _fstatfs = _declare("fstatfs", c_int, ctypes.c_void_p)
+_read = _declare("read", c_int, ctypes.c_void_p, c_ulong)
 _libc.syscall.restype = c_long
 _syscall = cast("Callable[..., int]", _libc.syscall)
 
@@ -149,15 +151,22 @@ def fsconfig(context: int, key: str, value: str | None) -> None:
     _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(command), _bytes(key), _bytes(value), c_int(0)), value)
 
 
+def fsconfig_fd(context: int, key: str, fd: int) -> None:
+    """fsconfig(2): set one option to the file of a descriptor."""
+    _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(_FSCONFIG_SET_FD), _bytes(key), None, c_int(fd)))
+
+
 def fsmount(context: int, attributes: int) -> int:
     """fsconfig(2) with FSCONFIG_CMD_CREATE, then fsmount(2): the file system as a detached mount."""
     _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(_FSCONFIG_CMD_CREATE), None, None, c_int(0)))
     return _check(_syscall(c_long(_FSMOUNT), c_int(context), c_uint(_FSMOUNT_CLOEXEC), c_uint(attributes)))
 
 
-def open_tree(path: str, recursive: bool) -> int:
-    """open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at a path."""
+def open_tree(path: str | int, recursive: bool) -> int:
+    """open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at a path, or at that of a descriptor."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    if isinstance(path, int):
+        return _check(_syscall(c_long(_OPEN_TREE), c_int(path), b"", c_uint(flags | _AT_EMPTY_PATH)))
     return _check(_syscall(c_long(_OPEN_TREE), c_int(_AT_FDCWD), _bytes(path), c_uint(flags)), path)
 
 
@@ -173,11 +182,23 @@ def move_mount_path(tree: int, path: str) -> None:
     _check(_syscall(c_long(_MOVE_MOUNT), *arguments), path)
 
 
-def mount_setattr(tree: int, attributes: int, recursive: bool) -> None:
-    """mount_setattr(2): set MOUNT_ATTR_* on a mount (struct mount_attr, version 0)."""
-    attr = struct.pack("4Q", attributes, 0, 0, 0)
+def mount_setattr(tree: int, attributes: int, recursive: bool, *, propagation: int = 0, userns: int = -1) -> None:
+    """mount_setattr(2): set MOUNT_ATTR_* on a mount (struct mount_attr, version 0).
+
+    ``propagation`` is MS_PRIVATE or 0; ``userns`` a user namespace by whose maps the mount shows its owners, or -1.
+    """
+    attributes |= _MOUNT_ATTR_IDMAP if userns >= 0 else 0
+    attr = struct.pack("4Q", attributes, 0, propagation, max(userns, 0))
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check(_syscall(c_long(_MOUNT_SETATTR), c_int(tree), b"", c_uint(flags), attr, c_ulong(len(attr))))
+
+
+def quotactl_fd(fd: int, command: int, identity: int, data: bytes) -> bytes:
+    """quotactl_fd(2) of the file system of a descriptor; ``data`` as the kernel left it."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    arguments = (c_int(fd), c_uint(command), c_uint(identity), buffer)
+    _check(_syscall(c_long(_QUOTACTL_FD), *arguments))
+    return buffer.raw
 
 
 def openat2(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0, *, follow: bool = True) -> int:
@@ -216,20 +237,29 @@ def syncfs(fd: int) -> None:
     _check(_syncfs(fd))
 
 
-def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
+def clone3(flags: int, cgroup: int = -1, end_signal: int = 17) -> tuple[int, int]:
     """clone3(2) as fork: (0, -1) in the child, (pid, pidfd) in the parent.
 
     Python's own fork hooks do not run, so the caller must have no other thread. ``cgroup`` is a
-    descriptor of a cgroup v2 directory to be born in, or -1.
+    descriptor of a cgroup v2 directory to be born in, or -1. The child's end is told by ``end_signal``, SIGCHLD;
+    with 0 by none, and only who waits with __WALL hears of it.
     """
     pidfd = c_int(-1)
     into = CLONE_INTO_CGROUP if cgroup >= 0 else 0
-    signal_child = 17
     arguments = struct.pack(
-        "11Q", flags | CLONE_PIDFD | into, ctypes.addressof(pidfd), 0, 0, signal_child, 0, 0, 0, 0, 0, max(cgroup, 0)
+        "11Q", flags | CLONE_PIDFD | into, ctypes.addressof(pidfd), 0, 0, end_signal, 0, 0, 0, 0, 0, max(cgroup, 0)
     )
     pid = _check(_syscall(c_long(_CLONE3), arguments, c_ulong(len(arguments))))
     return pid, pidfd.value
+
+
+def wait_for_hangup(fd: int) -> None:
+    """read(2) of a pipe in which nothing comes, for a process that was cloned just now: it must not ask for the GIL,
+    which a thread that it has not got may hold.
+    """
+    byte = ctypes.create_string_buffer(1)
+    while _read(fd, ctypes.addressof(byte), 1) > 0:
+        pass
 
 
 def seccomp_filter(program: bytes) -> None:

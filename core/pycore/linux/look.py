@@ -86,6 +86,14 @@ class Look:
                 best, kind = point, fstype
         return kind
 
+    def has_quota(self, path: str) -> bool:
+        """Whether the file system of a path, or of what is there of it, keeps limits for projects (quotactl(2))."""
+        from pycore.linux import quota
+
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        return quota.is_enforced(path)
+
     def euid(self) -> int:
         """The effective user id of this process."""
         return os.geteuid()

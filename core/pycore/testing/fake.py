@@ -173,6 +173,9 @@ class FakeKernel(Kernel):
         self.listening: dict[str, dict[tuple[str, int], str]] = {"tcp": {}, "udp": {}}
         """Protocol to (address in the kernel's hex, port) to the process that holds it."""
         self.host_routes: list[tuple[int, int]] = []
+        self.quotas: dict[str, int] = {}
+        """Directory to its limit in bytes."""
+        self.keeps_quotas = True
         self.descriptors: dict[int, Mount] = {}
         self.mounted: list[Mount] = []
         """What was put in its place, in order; a child's are its own."""
@@ -242,6 +245,7 @@ class FakeKernel(Kernel):
             for table, sets in self.nftables.tables.items()
             for name, elements in sets.items()
         }
+        found |= {f"quota {path}": size for path, size in self.quotas.items()}
         return {**found, "processes": len(self.processes)}
 
     def add_process(self, pid: int) -> FakeKernel:
@@ -449,14 +453,40 @@ class FakeKernel(Kernel):
         node = self.files.get(path)
         self.files.nodes[self.files.place(path)] = Node(node.kind, node.content, node.mode, uid, gid)
 
+    def owner(self, path: str) -> tuple[int, int]:
+        node = self.files.get(path)
+        return node.uid, node.gid
+
     @contextlib.contextmanager
     def locked(self, directory: str) -> Generator[None, None, None]:
         self.files.get(directory, "directory")
         yield
 
     @_act
-    def copy_tree(self, source: str, destination: str, first_id: int = 0) -> None:
-        self.files.copy_tree(source, destination)
+    def copy_layers(self, layers: Sequence[str], destination: str, first_id: int = 0) -> None:
+        """Without what they hide from each other."""
+        self.files.copy_tree(layers[0], destination)
+        for layer in layers[1:]:
+            for path in self.files.below(self.real(layer)):
+                self.files.nodes.setdefault(destination + path[len(self.real(layer)) :], self.files.nodes[path])
+
+    @_act
+    def copy_from_layers(self, layers: Sequence[str], path: str, destination: str) -> bool:
+        found = next((f"{layer}{path}" for layer in layers if self.is_dir(f"{layer}{path}")), None)
+        if found:
+            self.files.remove_tree(destination)
+            self.files.copy_tree(found, destination)
+        return found is not None
+
+    @_act
+    def set_quota(self, directory: str, size: int) -> None:
+        self.files.get(directory, "directory")
+        self.quotas.pop(directory, None)
+        if size:
+            self.quotas[directory] = size
+
+    def has_quota(self, path: str) -> bool:
+        return self.keeps_quotas
 
     @_act
     def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
@@ -484,9 +514,22 @@ class FakeKernel(Kernel):
         return self._open(Mount(fstype, "", dict(options), attributes))
 
     @_act
+    def mount_overlay(self, lower: Sequence[int], layer: int, volatile: bool = False) -> int:
+        options: dict[str, str | None] = {"lowerdir": ":".join(self._mount(fd).source for fd in lower)}
+        if layer >= 0:
+            options |= {"upperdir": f"{self._mount(layer).source}/upper"}
+        return self._open(Mount("overlay", "", options | ({"volatile": None} if volatile else {})))
+
+    @_act
     def open_path(self, path: str) -> int:
         self.files.get(path)
         return self._open(Mount("path", self.real(path)))
+
+    @_act
+    def open_below(self, directory: str, path: str) -> int:
+        self.files.get(directory, "directory")
+        self.files.make_directories(f"{directory}/{path}")
+        return self._open(Mount("path", f"{directory}/{path}"))
 
     @_act
     def enter_directory(self, path: str, make: bool = True) -> None:
@@ -503,9 +546,16 @@ class FakeKernel(Kernel):
         self.mounted.append(mount)
 
     @_act
-    def mount_clone(self, path: str, recursive: bool = True) -> int:
+    def mount_clone(self, path: str | int, recursive: bool = True) -> int:
+        if isinstance(path, int):
+            return self._open(Mount("bind", self._mount(path).source))
         self.files.get(path)
         return self._open(Mount("bind", self.real(path)))
+
+    @_act
+    def mount_owners(self, tree: int, users: str, groups: str, recursive: bool = True) -> None:
+        mount = self._mount(tree)
+        mount.options = {**mount.options, "users": users, "groups": groups}
 
     @_act
     def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:

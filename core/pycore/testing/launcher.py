@@ -126,7 +126,9 @@ class FakeProcess(Starting):
     _failure: PycoreError | None = None
 
     def __post_init__(self) -> None:
-        self._ctx = Context(self.kernel, self.request.name, environment=dict(self.request.environment))
+        first, count = self.request.ids
+        environment = dict(self.request.environment)
+        self._ctx = Context(self.kernel, self.request.name, root_id=first, id_count=count, environment=environment)
 
     def hold(self) -> None:
         """What comes before the id maps. It has been cloned by then, so a failure is heard of only later."""

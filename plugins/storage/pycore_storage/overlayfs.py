@@ -14,16 +14,18 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from pycore.errors import Problem
 from pycore.hookspecs import Driver, Host, Requirement, hookimpl
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Container, Process, Section
 
 from pycore_storage.ops.images import UnpackedTar
-from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot
+from pycore_storage.ops.layers import HostPart
 from pycore_storage.ops.roots import ReadOnlyRoot
-from pycore_storage.root import Root
-from pycore_storage.sources import Kind, layer_of, own_paths, problem_of, source_of
+from pycore_storage.root import VolatileRoot, lacks_quota
+from pycore_storage.snapshots import MemorySnapshot, OverlaySnapshot
+from pycore_storage.sources import Base, base_of, own_paths
 
 PROGRAMS = ("/usr", "/opt", "/nix", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc")
 """Where a host keeps what programs are made of."""
@@ -46,8 +48,8 @@ def pycore_driver() -> Driver:
 
 @hookimpl
 def pycore_sections() -> Sequence[type[Section]]:
-    """``read_only``."""
-    return [Root]
+    """``read_only``, ``size``, ``volatile``."""
+    return [VolatileRoot]
 
 
 @hookimpl
@@ -62,36 +64,37 @@ def pycore_requirements(look: Look) -> Iterator[Requirement]:
 
 
 @hookimpl
+def pycore_snapshot(container: Container, host: Host) -> OverlaySnapshot | MemorySnapshot | None:
+    """An overlay, whose changes are on the disk, or in memory where the disk cannot hold them."""
+    base = base_of(container, host)
+    return None if isinstance(base, Problem) else _snapshot(base, container, host)
+
+
+@hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
     """Unpack the image where it is a tar file, and make the writable layer."""
-    source = source_of(container, host.look)
-    problem = problem_of(source, host.look)
+    base = base_of(container, host)
+    if isinstance(base, Problem):
+        host.problems.append(base)
+        return
+    snapshot = _snapshot(base, container, host)
+    problem = lacks_quota(container, host) if isinstance(snapshot, OverlaySnapshot) else None
     if problem:
         host.problems.append(problem)
-        return
-    lower, unpack = layer_of(source, container, host)
-    yield from unpack
-    if can_hold_layer(host.look, str(host.data_dir)):
-        yield Layer(layer_dir(container, host), lower, own_paths(host, lower))
-    else:
-        yield MemoryPlace(layer_dir(container, host))
+    yield from base.unpack
+    yield from snapshot.prepare()
 
 
 @hookimpl
 def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
     """Mount the overlay; for a view of the host also what it has mounted below its root."""
-    source = source_of(container, host.look)
-    if problem_of(source, host.look):
+    base = base_of(container, host)
+    if isinstance(base, Problem):
         return
-    lower, _ = layer_of(source, container, host)
-    layer = layer_dir(container, host)
-    if can_hold_layer(host.look, str(host.data_dir)):
-        yield OverlayRoot((lower,), layer)
-    else:
-        yield MemoryRoot((lower,), layer, own_paths(host, lower))
-    if source.kind is Kind.HOST:
+    yield from _snapshot(base, container, host).mount()
+    if base.is_host:
         yield from (HostPart(path) for path in parts_of_host(host))
-    if container[Root].read_only:
+    if container[VolatileRoot].read_only:
         yield ReadOnlyRoot()
 
 
@@ -114,6 +117,14 @@ def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterator[Opera
         for user in used_by:
             if (image, user) not in users and not host.look.is_dir(f"{host.data_dir}/containers/{user}"):
                 yield UnpackedTar("its archive", image, user)
+
+
+def _snapshot(base: Base, container: Container, host: Host) -> OverlaySnapshot | MemorySnapshot:
+    path, hidden = layer_dir(container, host), own_paths(host, base.layers[-1])
+    root = container[VolatileRoot]
+    if not can_hold_layer(host.look, str(host.data_dir)):
+        return MemorySnapshot(base.layers, path, hidden, root.bytes)
+    return OverlaySnapshot(base.layers, path, hidden, not base.is_host, root.bytes, root.volatile)
 
 
 def layer_dir(container: Container, host: Host) -> str:

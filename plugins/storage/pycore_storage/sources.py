@@ -1,4 +1,4 @@
-"""What ``image`` means: the host's own root, a directory, or a tar file; and the way from there to a layer."""
+"""What a container is made of, as the drivers see it: layers, and the way from a tar file to one."""
 
 from __future__ import annotations
 
@@ -6,46 +6,61 @@ import hashlib
 import posixpath
 import shlex
 from dataclasses import dataclass
-from enum import Enum
 
 from pycore.errors import Problem
 from pycore.hookspecs import Host
 from pycore.linux.look import Look
-from pycore.spec import Container, Process
+from pycore.spec import Container
 
 from pycore_storage.ops.images import UnpackedTar
 
 
-class Kind(Enum):
-    """What kind of thing an image is."""
-
-    HOST = "host"
-    DIRECTORY = "directory"
-    TAR = "tar"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True)
-class Source:
-    """Where a root comes from. ``path`` is a real path of the host, without links."""
+class Base:
+    """Layers that nobody writes to, the uppermost first, and what has to be done before they are there."""
 
-    kind: Kind
-    path: str
+    layers: tuple[str, ...]
+    unpack: tuple[UnpackedTar, ...] = ()
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the host's own root."""
+        return self.layers == ("/",)
 
 
-def source_of(container: Container, look: Look) -> Source:
-    """What the container's image names; a path that is not there counts as a directory."""
-    image = container[Process].image
-    if image == "host":
-        return Source(Kind.HOST, "/")
-    if not is_path(image):
-        return Source(Kind.UNKNOWN, image)
-    path = look.real(host_path(container, image))
-    if path == "/":
-        return Source(Kind.HOST, path)
-    if look.exists(path) and not look.is_dir(path):
-        return Source(Kind.TAR, path)
-    return Source(Kind.DIRECTORY, path)
+def base_of(container: Container, host: Host) -> Base | Problem:
+    """What the container's image is on this host; or what is wrong with it.
+
+    A container keeps the image that it was made from, even when the tar file has changed since.
+    """
+    layers = container.image.layers
+    if not layers:
+        words = f"image {container.image.name} has no files"
+        return Problem(("image",), words, hint="take one that has a program in it")
+    if container.image.digest:  # kept by content: it is here, or is fetched first
+        return Base(layers)
+    for path in layers:
+        if not host.look.exists(path):
+            return Problem(
+                ("image",),
+                f"there is no {path}",
+                hint="a relative path starts at the directory of the spec; "
+                f"mkdir -p {shlex.quote(path)} makes a directory to fill",
+            )
+    if len(layers) != 1 or host.look.is_dir(layers[0]):
+        return Base(layers)
+    images = host.data_dir / "images"
+    used = _image_used(str(images), container.id, host.look)
+    image = str(images / (used or _key(layers[0], host.look)))
+    return Base((f"{image}/users/{container.id}",), (UnpackedTar(layers[0], image, container.id),))
+
+
+def _image_used(images: str, user: str, look: Look) -> str | None:
+    return next((key for key in look.listdir(images) if user in look.listdir(f"{images}/{key}/users")), None)
+
+
+def _key(path: str, look: Look) -> str:
+    return hashlib.sha256(f"{path}\0{look.stamp(path)}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def is_path(text: str) -> bool:
@@ -56,44 +71,6 @@ def is_path(text: str) -> bool:
 def host_path(container: Container, text: str) -> str:
     """A path as an absolute one; a relative one starts at the directory of the spec."""
     return posixpath.normpath(posixpath.join(str(container.app.directory), text))
-
-
-def problem_of(source: Source, look: Look) -> Problem | None:
-    """What is wrong with an image on this host, if anything."""
-    if source.kind is Kind.UNKNOWN:
-        return Problem(
-            ("image",),
-            f'image "{source.path}" is not a path, and images from registries are not there yet',
-            hint='use "host", or a directory or a tar file whose path begins with ./, ../ or /',
-        )
-    if not look.exists(source.path):
-        return Problem(
-            ("image",),
-            f"there is no {source.path}",
-            hint="a relative path starts at the directory of the spec; "
-            f"mkdir -p {shlex.quote(source.path)} makes a directory to fill",
-        )
-    return None
-
-
-def layer_of(source: Source, container: Container, host: Host) -> tuple[str, tuple[UnpackedTar, ...]]:
-    """The directory that holds an image's files, and what has to be done before it does.
-
-    A container keeps the image that it was made from, even when the tar file has changed since.
-    """
-    if source.kind is not Kind.TAR:
-        return source.path, ()
-    images = host.data_dir / "images"
-    image = str(images / (_image_used(str(images), container.id, host.look) or _key(source.path, host.look)))
-    return f"{image}/users/{container.id}", (UnpackedTar(source.path, image, container.id),)
-
-
-def _image_used(images: str, user: str, look: Look) -> str | None:
-    return next((key for key in look.listdir(images) if user in look.listdir(f"{images}/{key}/users")), None)
-
-
-def _key(path: str, look: Look) -> str:
-    return hashlib.sha256(f"{path}\0{look.stamp(path)}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def own_paths(host: Host, below: str) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def pycore_enter(container: Container, host: Host) -> list[Operation]:
 def _bind(mount: VolumeMount, container: Container, host: Host) -> Operation:
     path = source_path(mount, container, host)
     directory = mount.named or host.look.is_dir(path)
-    return Bind(path, mount.target, mount.read_only, directory, recursive=not mount.named)
+    return Bind(path, mount.target, mount.read_only, directory, recursive=not mount.named, own=mount.named)
 
 
 def _tmpfs_mount(memory: TmpfsMount) -> Operation:

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 from pycore.hookspecs import Host
+from pycore.image import Image
 from pycore.spec import App, Container, Process, Sections
 from pycore.testing.fake import FakeKernel
-from pycore_storage.root import Root
+from pycore_images import paths
+from pycore_storage.root import Root, VolatileRoot
 from pycore_storage.volumes import Mounts, NamedVolume
 
 Make = Callable[..., Container]
 
 
 @pytest.fixture
-def make() -> Make:
+def make(host: Host) -> Make:
     """``make(image="/srv/root", volumes=["data:/data"], declared={"data": None})``."""
 
     def container(
@@ -25,6 +27,7 @@ def make() -> Make:
         name: str = "web",
         identity: str = "c0ffee",
         declared: dict[str, str | None] | None = None,
+        of: Image | None = None,
         **fields: Any,
     ) -> Container:
         tables: dict[str, Sections] = {
@@ -32,13 +35,16 @@ def make() -> Make:
         }
         containers: dict[str, Container] = {}
         app = App("shop", Path("/spec"), {"volume": tables}, containers)
-        read_only = fields.pop("read_only", False)
+        root = {key: fields.pop(key) for key in ("read_only", "size", "volatile") if key in fields}
         sections = {
             Process: Process(image=image),
-            Root: Root(read_only=read_only),
+            VolatileRoot: VolatileRoot.model_validate(root),
+            Root: Root.model_validate({key: value for key, value in root.items() if key != "volatile"}),
             Mounts: Mounts.model_validate(fields),
         }
-        containers[name] = Container(app, name, {"storage": "overlayfs"}, sections, id=identity)
+        made = Container(app, name, {"storage": "overlayfs"}, sections, id=identity)
+        found = paths.pycore_image(made, host)
+        containers[name] = made.made_of(of or (found.image if found else Image()))
         return containers[name]
 
     return container

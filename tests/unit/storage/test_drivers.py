@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from pycore.hookspecs import Host
+from pycore.image import Image
 from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import Container
 from pycore.testing.fake import FakeKernel
 from pycore_storage import overlayfs, vfs
 from pycore_storage.ops.images import UnpackedTar
-from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot
+from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot, Quota, Volatile
 from pycore_storage.ops.roots import Copy, DirectoryRoot, ReadOnlyRoot
 
 Make = Callable[..., Container]
@@ -53,7 +54,7 @@ def test_the_hosts_root_is_shown_without_what_is_pycores(make: Make, host: Host)
 def test_a_directory(make: Make, host: Host) -> None:
     container = make("/srv/root", read_only=True)
     assert prepare(overlayfs, container, host) == [Layer(LAYER, "/srv/root")]
-    assert enter(overlayfs, container, host) == [OverlayRoot(("/srv/root",), LAYER), ReadOnlyRoot()]
+    assert enter(overlayfs, container, host) == [OverlayRoot(("/srv/root",), LAYER, own=True), ReadOnlyRoot()]
 
 
 def test_a_directory_that_holds_pycores_own(make: Make, host: Host) -> None:
@@ -62,8 +63,8 @@ def test_a_directory_that_holds_pycores_own(make: Make, host: Host) -> None:
 
 def test_a_relative_path_starts_at_the_spec(make: Make, host: Host, kernel: FakeKernel) -> None:
     kernel.add_file("/spec/rootfs/", "")
-    assert enter(overlayfs, make("./rootfs"), host) == [OverlayRoot(("/spec/rootfs",), LAYER)]
-    assert enter(overlayfs, make("../srv/root"), host) == [OverlayRoot(("/srv/root",), LAYER)]
+    assert enter(overlayfs, make("./rootfs"), host) == [OverlayRoot(("/spec/rootfs",), LAYER, own=True)]
+    assert enter(overlayfs, make("../srv/root"), host) == [OverlayRoot(("/srv/root",), LAYER, own=True)]
 
 
 def test_slash_is_the_host(make: Make, host: Host) -> None:
@@ -73,8 +74,6 @@ def test_slash_is_the_host(make: Make, host: Host) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("nginx:1.27", "images from registries are not there yet"),
-        ("hosts", "images from registries are not there yet"),
         ("./nothing", "there is no /spec/nothing"),
         ("/nothing", "there is no /nothing"),
     ],
@@ -92,8 +91,10 @@ def test_an_image_that_is_not_there(make: Make, host: Host, driver: ModuleType, 
 
 def test_vfs_copies(make: Make, host: Host) -> None:
     copy = "/var/lib/pycore/containers/c0ffee/copy"
-    assert prepare(vfs, make("/srv/root"), host) == [Copy("/srv/root", copy)]
-    assert prepare(vfs, make("/srv/root.tar"), host) == [Copy("/srv/root.tar", copy, archive=True)]
+    assert prepare(vfs, make("/srv/root"), host) == [Copy(("/srv/root",), copy)]
+    unpacked, copied = prepare(vfs, make("/srv/root.tar"), host)
+    assert isinstance(unpacked, UnpackedTar)
+    assert copied == Copy((f"{unpacked.image}/users/c0ffee",), copy)
     assert enter(vfs, make("/srv/root", read_only=True), host) == [DirectoryRoot(f"{copy}/root"), ReadOnlyRoot()]
 
 
@@ -153,7 +154,9 @@ def test_a_tar_file_is_unpacked_once_and_kept_while_it_is_used(make: Make, host:
     assert second[0].image == unpacked.image
     do([*first, *second], kernel)
     assert sum(call.startswith("unpack_tar") for call in kernel.calls) == 1
-    assert enter(overlayfs, one, host)[0] == OverlayRoot((f"{unpacked.image}/users/1",), LAYER.replace("c0ffee", "1"))
+    assert enter(overlayfs, one, host)[0] == OverlayRoot(
+        (f"{unpacked.image}/users/1",), LAYER.replace("c0ffee", "1"), own=True
+    )
     undo(first, kernel)
     undo(first, kernel)
     assert kernel.is_dir(f"{unpacked.image}/root")
@@ -162,12 +165,66 @@ def test_a_tar_file_is_unpacked_once_and_kept_while_it_is_used(make: Make, host:
     assert left == {"images", "containers", "containers/1", "containers/2"}
 
 
-def test_in_a_user_namespace_the_files_have_other_owners(make: Make, host: Host, kernel: FakeKernel) -> None:
-    (unpacked, _) = prepare(overlayfs, make("/srv/root.tar"), host)
-    assert isinstance(unpacked, UnpackedTar)
-    unpacked.do(Context(kernel, root_id=100000))
-    assert kernel.real(f"{unpacked.image}/users/c0ffee") == f"{unpacked.image}/root-100000"
-    assert any("100000)" in call for call in kernel.calls if call.startswith("unpack_tar"))
+def test_in_a_user_namespace_layers_are_shown_with_other_owners(make: Make, host: Host, kernel: FakeKernel) -> None:
+    described = prepare(overlayfs, make("/srv/root"), host)
+    for operation in described:
+        operation.do(Context(kernel, root_id=100000))
+    (root,) = enter(overlayfs, make("/srv/root"), host)
+    assert isinstance(root, OverlayRoot)
+    root.hold(Context(kernel, root_id=100000, id_count=65536))
+    assert [call for call in kernel.calls if "mount_owners" in call and "'0 100000 65536\\n'" in call]
+    kernel.calls.clear()
+    (root,) = enter(overlayfs, make(), host)
+    assert isinstance(root, OverlayRoot)
+    root.hold(Context(kernel, root_id=100000, id_count=65536))
+    assert not [call for call in kernel.calls if "mount_owners" in call]
+    kernel.close_all()
+
+
+LAYERS = ("/layers/2", "/layers/1")
+
+
+def test_an_image_of_several_layers(make: Make, host: Host, kernel: FakeKernel) -> None:
+    image = Image("app:1", digest=f"sha256:{'0' * 64}", layers=LAYERS)
+    container = make("app:1", of=image)
+    assert prepare(overlayfs, container, host) == [Layer(LAYER, "/layers/1")]
+    assert enter(overlayfs, container, host) == [OverlayRoot(LAYERS, LAYER, own=True)]
+    assert prepare(vfs, container, host) == [Copy(LAYERS, "/var/lib/pycore/containers/c0ffee/copy")]
+
+
+def test_a_limit_needs_a_disk_that_keeps_it(make: Make, host: Host, kernel: FakeKernel) -> None:
+    container = make("/srv/root", size="10G")
+    described = prepare(overlayfs, container, host)
+    assert described == [Layer(LAYER, "/srv/root"), Quota(LAYER, 10 << 30)]
+    do(described, kernel)
+    assert kernel.quotas == {LAYER: 10 << 30}
+    undo(described, kernel)
+    assert kernel.quotas == {}
+    kernel.keeps_quotas = False
+    for driver in (overlayfs, vfs):
+        prepare(driver, container, host)
+        assert host.problems.pop().path == ("storage", "size")
+
+
+def test_a_layer_in_memory_has_its_limit_there(make: Make, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts(monkeypatch, ("/var/lib", "overlay"))
+    (root,) = enter(overlayfs, make("/srv/root", size="1M"), host)
+    assert root == MemoryRoot(("/srv/root",), LAYER, size=1 << 20)
+    assert host.problems == []
+
+
+def test_a_volatile_layer_outlives_its_container_but_no_boot(make: Make, host: Host, kernel: FakeKernel) -> None:
+    boot = "/proc/sys/kernel/random/boot_id"
+    kernel.add_file(boot, "one")
+    described = prepare(overlayfs, make("/srv/root", volatile=True), host)
+    assert described == [Volatile(LAYER), Layer(LAYER, "/srv/root")]
+    do(described, kernel)
+    kernel.add_file(f"{LAYER}/upper/kept", "")
+    do(described, kernel)
+    assert kernel.exists(f"{LAYER}/upper/kept")
+    kernel.add_file(boot, "two")
+    do(described, kernel)
+    assert kernel.listdir(f"{LAYER}/upper") == []
 
 
 def test_a_container_keeps_its_image_when_the_tar_file_changes(make: Make, host: Host, kernel: FakeKernel) -> None:

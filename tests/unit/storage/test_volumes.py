@@ -32,16 +32,20 @@ def test_a_named_volume_is_made_and_stays(make: Make, host: Host, kernel: FakeKe
     volume.undo(Context(kernel))
     assert kernel.is_dir(f"{STORE}/shop/data")
     assert volumes.pycore_enter(container, host) == [
-        Bind(f"{STORE}/shop/data", "/srv", read_only=True, recursive=False)
+        Bind(f"{STORE}/shop/data", "/srv", read_only=True, recursive=False, own=True)
     ]
 
 
-def test_a_new_volume_belongs_to_root_inside(make: Make, host: Host, kernel: FakeKernel) -> None:
-    (volume,) = volumes.pycore_prepare(make(volumes=["data:/srv"], declared={"data": None}), host)
+def test_a_volume_belongs_to_root_inside_in_every_user_namespace(make: Make, host: Host, kernel: FakeKernel) -> None:
+    container = make(volumes=["data:/srv"], declared={"data": None})
+    (volume,) = volumes.pycore_prepare(container, host)
     volume.do(Context(kernel, root_id=100000))
-    assert kernel.files.get(f"{STORE}/shop/data").uid == 100000
-    volume.do(Context(kernel, root_id=200000))
-    assert kernel.files.get(f"{STORE}/shop/data").uid == 100000
+    assert kernel.files.get(f"{STORE}/shop/data").uid == 0
+    (bind,) = volumes.pycore_enter(container, host)
+    assert isinstance(bind, Bind)
+    bind.hold(Context(kernel, root_id=100000, id_count=65536))
+    assert any("'0 100000 65536\\n'" in call for call in kernel.calls if call.startswith("mount_owners"))
+    kernel.close_all()
 
 
 def test_volumes_with_one_name_are_one(make: Make, host: Host) -> None:

@@ -14,9 +14,8 @@ from pycore.steps import Step
 class UnpackedTar(Operation):
     """Unpack ``archive`` below ``image`` unless it is there, and note this container among its users.
 
-    The note, ``image/users/ID``, is a link to the tree that this container uses: in a user namespace the
-    files have other owners. The last user that goes takes all along. The directory above, which is the lock,
-    is closed to other users: what is unpacked keeps its setuid bits.
+    The last user that goes takes all along. The directory above, which is the lock, is closed to other users: what is
+    unpacked keeps its setuid bits.
     """
 
     step = Step.LAYER
@@ -27,17 +26,16 @@ class UnpackedTar(Operation):
     def do(self, ctx: Context) -> None:
         kernel = ctx.kernel
         images = posixpath.dirname(self.image)
-        tree = f"root-{ctx.root_id}" if ctx.root_id else "root"
         kernel.mkdir(images, 0o700)
         with kernel.locked(images):
             kernel.mkdir(f"{self.image}/users", 0o700)
-            kernel.make_link(f"../{tree}", f"{self.image}/users/{self.user}")
-            if not kernel.is_dir(f"{self.image}/{tree}"):
-                self._unpack(kernel, tree, ctx.root_id)
+            kernel.make_link("../root", f"{self.image}/users/{self.user}")
+            if not kernel.is_dir(f"{self.image}/root"):
+                self._unpack(kernel)
 
-    def _unpack(self, kernel: Kernel, tree: str, first_id: int) -> None:
+    def _unpack(self, kernel: Kernel) -> None:
         try:
-            kernel.unpack_tar(self.archive, f"{self.image}/{tree}", first_id)
+            kernel.unpack_tar(self.archive, f"{self.image}/root")
         except BaseException:
             self._leave(kernel)
             raise

@@ -7,10 +7,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pycore.linux import libc
+from pycore.errors import PycoreError
+from pycore.linux import idmap, libc
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, InsideOperation, Operation
 from pycore.steps import Step
+
+_BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,115 @@ class Layer(Operation):
 
 
 @dataclass(frozen=True)
+class Volatile(Operation):
+    """Note in which boot of the host a layer is written that nobody forces to the disk; what an earlier boot has left
+    may be torn, and goes.
+    """
+
+    step = Step.LAYER
+    path: str
+
+    def do(self, ctx: Context) -> None:
+        boot, note = ctx.kernel.read(_BOOT), self._note
+        if ctx.kernel.exists(note) and ctx.kernel.read(note) != boot:
+            ctx.kernel.rmtree(self.path)
+        ctx.kernel.mkdir(self.path, 0o700)
+        ctx.kernel.replace(note, boot)
+
+    def undo(self, ctx: Context) -> None:
+        ctx.kernel.unlink(self._note)
+
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.exists(self._note)
+
+    def explain(self) -> str:
+        return f"throw {self.path} away if an earlier boot of the host has left it"
+
+    @property
+    def _note(self) -> str:
+        return f"{self.path}/boot"
+
+
+@dataclass(frozen=True)
+class Quota(Operation):
+    """Let the container's own files take so many bytes on the disk."""
+
+    step = Step.LAYER
+    path: str
+    size: int
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.set_quota(self.path, self.size)
+
+    def undo(self, ctx: Context) -> None:
+        if ctx.kernel.is_dir(self.path):
+            ctx.kernel.set_quota(self.path, 0)
+
+    def explain(self) -> str:
+        return f"limit {self.path} to {self.size} bytes"
+
+
+@dataclass(frozen=True)
 class OverlayRoot(InsideOperation):
     """Mount the overlay that becomes the root. ``lower`` has the uppermost layer first.
 
-    Layers are named by descriptors: so no character of a path means anything to overlayfs, the 255 bytes
-    that fsconfig(2) takes suffice for a dozen layers, and the container's own mountinfo tells nothing of the
-    host's directories. It is mounted by the host's root: in a user namespace the kernel refuses a lower layer
-    that has mounts on it, as the host's root has (clone_private_mount() in fs/namespace.c).
+    It is mounted by the host's root: in a user namespace the kernel refuses a lower layer that has mounts on it, as
+    the host's root has (clone_private_mount() in fs/namespace.c). With ``own`` the layers are the container's image,
+    whose files belong inside to whom they belong in the image, in a user namespace too: then the layers are mounted
+    once more with other owners, and their files stay as they are. The host's own files keep theirs.
     """
 
     step = Step.ROOT
     outside = True
     lower: tuple[str, ...]
     layer: str
+    own: bool = False
+    volatile: bool = False
 
     def hold(self, ctx: Context) -> None:
+        kernel = ctx.kernel
         with contextlib.ExitStack() as opened:
-            layer = _named(opened, ctx.kernel.open_path(self.layer))
-            lower = [_named(opened, ctx.kernel.open_path(path)) for path in self.lower]
-            ctx.held[self] = _mount_overlay(ctx.kernel, lower, layer)
+            lower = [_opened(opened, self._open(ctx, path)) for path in self.lower]
+            layer = _opened(opened, kernel.open_path(self.layer))
+            # What a volatile mount notes down: it would have to be thrown away. Whether it has, Volatile has decided.
+            kernel.rmtree(f"{self.layer}/work/work/incompat")
+            ctx.held[self] = kernel.mount_overlay(lower, layer, self.volatile)
+
+    def _open(self, ctx: Context, path: str) -> int:
+        if not (self.own and ctx.id_count):
+            return ctx.kernel.open_path(path)
+        return shown_as_own(ctx, ctx.kernel.mount_clone(path, recursive=False), path)
 
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
 
     def explain(self) -> str:
-        return _overlay_words(self.lower, self.layer)
+        return _overlay_words(self.lower, self.layer) + (", volatile" if self.volatile else "")
+
+
+def shown_as_own(
+    ctx: Context,
+    tree: int,
+    path: str,
+    users: tuple[int, int] | None = None,
+    groups: tuple[int, int] | None = None,
+    recursive: bool = False,
+) -> int:
+    """A detached mount whose files belong inside to whom they belong on the disk, in a user namespace too; those of one
+    owner, (on the disk, inside), to another. Closes it if that fails: OSError, PycoreError.
+    """
+    first, count = (ctx.root_id, ctx.id_count) if ctx.id_count else (0, idmap.ALL)
+    try:
+        maps = idmap.lines(first, count, users), idmap.lines(first, count, groups)
+        ctx.kernel.mount_owners(tree, maps[0], maps[1], recursive)
+    except BaseException as error:
+        os.close(tree)
+        if isinstance(error, ValueError):
+            raise PycoreError(f"{ctx.container}: {path}: {error}") from None
+        if isinstance(error, PycoreError):
+            raise PycoreError(f"{ctx.container}: {path}: {error.message}", hint=error.hint) from None
+        raise
+    return tree
 
 
 @dataclass(frozen=True)
@@ -99,18 +186,21 @@ class MemoryRoot(InsideOperation):
     lower: tuple[str, ...]
     layer: str
     hidden: tuple[str, ...] = ()
+    size: int = 0
+    """In bytes; 0 for the kernel's own limit, half of the memory."""
 
     def hold(self, ctx: Context) -> None:
         kernel = ctx.kernel
         with contextlib.ExitStack() as opened:
-            lower = [_named(opened, kernel.open_path(path)) for path in self.lower]
-            place = kernel.open_path(self.layer)
-            opened.callback(os.close, place)
-            memory = kernel.mount_new("tmpfs", {"mode": "755"}, libc.MOUNT_ATTR_NODEV)
-            layer = _named(opened, memory)
+            lower = [_opened(opened, kernel.open_path(path)) for path in self.lower]
+            place = _opened(opened, kernel.open_path(self.layer))
+            options: dict[str, str | None] = {"mode": "755"}
+            if self.size:
+                options["size"] = str(self.size)
+            memory = _opened(opened, kernel.mount_new("tmpfs", options, libc.MOUNT_ATTR_NODEV))
             kernel.mount_over(memory, place)
-            _make_layer(kernel, layer, self.lower[-1], self.hidden, 0)
-            ctx.held[self] = _mount_overlay(kernel, lower, layer)
+            _make_layer(kernel, f"/proc/self/fd/{memory}", self.lower[-1], self.hidden, 0)
+            ctx.held[self] = kernel.mount_overlay(lower, memory)
 
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
@@ -165,23 +255,11 @@ def _hide(kernel: Kernel, upper: str, lower: str, path: str) -> None:
         kernel.whiteout(f"{upper}{path}")
 
 
-def _mount_overlay(kernel: Kernel, lower: Sequence[str], layer: str) -> int:
-    """Device nodes in it stay without effect; ``index`` is off, as a lower layer may have changed between starts."""
-    options: dict[str, str | None] = {
-        "source": "overlay",
-        "lowerdir": ":".join(lower),
-        "upperdir": f"{layer}/upper",
-        "workdir": f"{layer}/work",
-        "index": "off",
-    }
-    return kernel.mount_new("overlay", options, libc.MOUNT_ATTR_NODEV)
-
-
 def _overlay_words(lower: Sequence[str], layer: str) -> str:
     return f"mount overlay on / (lower={':'.join(lower)}, upper={layer}/upper, work={layer}/work, nodev)"
 
 
-def _named(opened: contextlib.ExitStack, fd: int) -> str:
-    """A path for a descriptor, which is closed with the others."""
+def _opened(opened: contextlib.ExitStack, fd: int) -> int:
+    """A descriptor that is closed with the others."""
     opened.callback(os.close, fd)
-    return f"/proc/self/fd/{fd}"
+    return fd

@@ -2,63 +2,117 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from dataclasses import dataclass
 
 from pycore.linux import libc
 from pycore.ops import Context, InsideOperation, Operation
 from pycore.steps import Step
 
+from pycore_storage.ops.layers import shown_as_own
+
 _PLAIN = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
 
 
 @dataclass(frozen=True)
 class Volume(Operation):
-    """Make a named volume, unless it is there. Nothing takes it back: data is never removed with a container."""
+    """Make a named volume, unless it is there. Nothing takes it back: data is never removed with a container.
+
+    A new one begins with what the image has in its place: with the directory ``place`` of ``layers``, the uppermost
+    first. Its files belong on the disk to whom they belong inside, in a user namespace too.
+    """
 
     step = Step.VOLUME
     path: str
     store: str
     """The directory of all volumes, closed to other users."""
+    place: str = ""
+    layers: tuple[str, ...] = ()
+    uid: int = 0
+    gid: int = 0
+    """Whose a new one is, where the image has nothing in its place."""
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.store, 0o700)
-        if not ctx.kernel.is_dir(self.path):
-            ctx.kernel.mkdir(self.path)
-            if ctx.root_id:
-                ctx.kernel.chown(self.path, ctx.root_id, ctx.root_id)
+        with ctx.kernel.locked(self.store):
+            if ctx.kernel.is_dir(self.path) and (not self.layers or ctx.kernel.listdir(self.path)):
+                return
+            ctx.kernel.mkdir(posixpath.dirname(self.path))
+            if self.layers and ctx.kernel.copy_from_layers(self.layers, self.place, self.path):
+                return
+            if not ctx.kernel.is_dir(self.path):
+                ctx.kernel.mkdir(self.path)
+                if self.uid or self.gid:
+                    ctx.kernel.chown(self.path, self.uid, self.gid)
 
     def probe(self, ctx: Context) -> bool | None:
         return ctx.kernel.is_dir(self.path)
 
     def explain(self) -> str:
-        return f"make the volume {self.path}, unless it is there"
+        content = f", with what the image has in {self.place}" if self.layers else ""
+        return f"make the volume {self.path}{content}, unless it is there"
+
+
+@dataclass(frozen=True)
+class OwnVolume(Volume):
+    """A volume that goes with its container: the image asks for it, and nobody has given it a name."""
+
+    def undo(self, ctx: Context) -> None:
+        ctx.kernel.rmtree(self.path)
 
 
 @dataclass(frozen=True)
 class Bind(InsideOperation):
-    """Put a directory or a file of the host in a place inside, with what is mounted below it if ``recursive``."""
+    """Put a directory or a file of the host in a place inside, with what is mounted below it if ``recursive``.
+
+    With ``own`` its files belong inside to whom they belong on the disk, in a user namespace too. Those of the
+    directory's owner are ``uid``'s inside, and what that one writes is the owner's; likewise ``gid``. -1 leaves it.
+    """
 
     step = Step.MOUNT
+    outside = True
     source: str
     target: str
     read_only: bool = False
     directory: bool = True
     recursive: bool = True
+    subpath: str = ""
+    """What of the source it is: a directory below it, made where it is missing."""
+    own: bool = False
+    uid: int = -1
+    gid: int = -1
 
     def depth(self) -> int:
         return self.target.count("/")
 
     def hold(self, ctx: Context) -> None:
-        ctx.held[self] = ctx.kernel.mount_clone(self.source, self.recursive)
-
-    def do(self, ctx: Context) -> None:
-        tree = ctx.held.pop(self)
+        tree = self._clone(ctx)
+        if self.uid >= 0 or self.gid >= 0 or (self.own and ctx.id_count):
+            uid, gid = ctx.kernel.owner(self.source)
+            users = (uid, self.uid) if self.uid >= 0 else None
+            groups = (gid, self.gid) if self.gid >= 0 else None
+            tree = shown_as_own(ctx, tree, self.source, users, groups, self.recursive)
         attributes = _PLAIN | (libc.MOUNT_ATTR_RDONLY if self.read_only else 0)
         ctx.kernel.mount_attributes(tree, attributes, self.recursive)
-        ctx.kernel.mount_place(tree, self.target, self.directory)
+        ctx.held[self] = tree
+
+    def _clone(self, ctx: Context) -> int:
+        if not self.subpath:
+            return ctx.kernel.mount_clone(self.source, self.recursive)
+        place = ctx.kernel.open_below(self.source, self.subpath)
+        try:
+            return ctx.kernel.mount_clone(place, self.recursive)
+        finally:
+            os.close(place)
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.mount_place(ctx.held.pop(self), self.target, self.directory)
 
     def explain(self) -> str:
-        return f"bind {self.source} on {self.target} (nosuid,nodev{',ro' if self.read_only else ''})"
+        source = f"{self.source}/{self.subpath}" if self.subpath else self.source
+        ids = [f",{name}={value}" for name, value in (("uid", self.uid), ("gid", self.gid)) if value >= 0]
+        return f"bind {source} on {self.target} (nosuid,nodev{',ro' if self.read_only else ''}{''.join(ids)})"
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,22 @@ from pycore.steps import Step
 
 @dataclass(frozen=True)
 class Copy(Operation):
-    """Copy an image, a directory or a tar file, to ``path/root``, which is the container's own; removed with it.
+    """Copy an image's layers, the uppermost first, to ``path/root``, which is the container's own; removed with it.
 
     Files belong to the same ids inside as in the image. Only the host's root gets through ``path``, for setuid
-    bits are copied too.
+    bits are copied too; it belongs to who is root inside.
     """
 
     step = Step.LAYER
-    source: str
+    layers: tuple[str, ...]
     path: str
-    archive: bool = False
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.path, 0o700)
-        copy = ctx.kernel.unpack_tar if self.archive else ctx.kernel.copy_tree
-        copy(self.source, f"{self.path}/root", ctx.root_id)
+        if not ctx.kernel.is_dir(f"{self.path}/root"):
+            ctx.kernel.copy_layers(self.layers, f"{self.path}/root", ctx.root_id)
+        if ctx.root_id:
+            ctx.kernel.chown(self.path, ctx.root_id, ctx.root_id)
 
     def undo(self, ctx: Context) -> None:
         ctx.kernel.rmtree(self.path)
@@ -35,7 +36,7 @@ class Copy(Operation):
         return ctx.kernel.is_dir(f"{self.path}/root")
 
     def explain(self) -> str:
-        return f"{'unpack' if self.archive else 'copy'} {self.source} to {self.path}/root"
+        return f"copy {', '.join(reversed(self.layers))} to {self.path}/root"
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class DirectoryRoot(InsideOperation):
     """Let a directory of the host be the root; device nodes in it stay without effect."""
 
     step = Step.ROOT
+    outside = True
     path: str
 
     def hold(self, ctx: Context) -> None:
-        ctx.held[self] = ctx.kernel.mount_clone(self.path, recursive=False)
+        ctx.held[self] = tree = ctx.kernel.mount_clone(self.path, recursive=False)
+        ctx.kernel.mount_attributes(tree, libc.MOUNT_ATTR_NODEV, recursive=False)
 
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
-        ctx.kernel.mount_attributes(ctx.root, libc.MOUNT_ATTR_NODEV, recursive=False)
 
     def explain(self) -> str:
         return f"bind {self.path} on / (nodev)"
