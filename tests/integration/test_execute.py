@@ -158,8 +158,13 @@ def test_it_has_the_limits_the_filter_and_the_powers_of_the_container(tmp_path: 
             live = life.live[engine.find("one").id]
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             container = life.container(live.record)
-            more = life.executions.start(live, container, ["sleep", "1000"], Stdio(null, null, null))
+            ready, told = os.pipe2(os.O_CLOEXEC)
+            says_so = ["sh", "-c", "echo; kill -STOP $$"]
+            more = life.executions.start(live, container, says_so, Stdio(null, told, null))
             os.close(null)
+            os.close(told)
+            assert wait_readable(ready, PATIENCE), "before that its program is still being loaded"
+            os.close(ready)
             pids = (live.record.pid, more.pid)
             mine, its = (Path(f"/proc/{pid}/cgroup").read_text() for pid in pids)
             assert mine == its

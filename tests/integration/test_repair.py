@@ -22,6 +22,8 @@ from support.command import Command, wait_readable
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp"), pytest.mark.needs("libnftables")]
 
 PORT = 47400
+ADDRESS = f"127.{os.getpid() >> 16 & 127 | 128}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+"""Our own, so that other runs of these tests may have the same ports beside us."""
 
 SERVER = "import socket; s = socket.create_server(('', 80)); [c.sendall(b'here') for c, _ in iter(s.accept, None)]"
 
@@ -31,7 +33,7 @@ name = "shop"
 image = "host"
 command = ["python3", "-c", "{SERVER}"]
 stop_signal = "SIGKILL"
-network.ports = ["127.0.0.1:{PORT}:80"]
+network.ports = ["{ADDRESS}:{PORT}:80"]
 storage.volumes = ["data:/data"]
 resources = {{ memory = "64M" }}
 [volume.data]
@@ -52,7 +54,7 @@ def instance(pycore: Command) -> str:
 
 def ask() -> bytes:
     try:
-        with socket.create_connection(("127.0.0.1", PORT), timeout=5) as connection:
+        with socket.create_connection((ADDRESS, PORT), timeout=5) as connection:
             return connection.recv(10)
     except OSError:
         return b""
