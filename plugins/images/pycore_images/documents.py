@@ -217,7 +217,7 @@ def check_document(data: bytes, descriptor: Descriptor, what: str) -> bytes:
 # -- writing ---------------------------------------------------------------------------------------------
 
 
-def encode(document: Mapping[str, Any]) -> bytes:
+def encode(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """A document as bytes: the same ones each time for the same content."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -471,7 +471,10 @@ def _check_text(text: str, where: str) -> None:
 
 
 class Fields:
-    """A JSON object whose fields are of the types that they should be. As in Go, null is the same as nothing."""
+    """A JSON object whose fields are of the types that they should be. As in Go, null is the same as nothing.
+
+    Methods raise Damaged; ``where`` says in it what the object is.
+    """
 
     def __init__(self, document: Any, where: str) -> None:
         if not isinstance(document, dict):

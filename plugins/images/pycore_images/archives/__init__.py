@@ -1,0 +1,1 @@
+"""Images as files: layouts, archives of them, and what Docker saves; read and written."""

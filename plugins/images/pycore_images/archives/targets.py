@@ -1,0 +1,189 @@
+"""Where files of an archive or a layout are written to: a tar stream, or a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tarfile
+from collections.abc import Generator
+from typing import Protocol
+
+from pycore.errors import Conflict, PycoreError
+from pycore.linux import libc, rmtree
+
+from pycore_images.archives.files import Directory, has, read
+from pycore_images.archives.layout import INDEX_FILE, LAYOUT_FILE
+from pycore_images.archives.opening import write_all
+from pycore_images.archives.source import BLOBS
+from pycore_images.content import MAX_DOCUMENT, Stream
+
+_CHUNK = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Target(Protocol):
+    """Takes files one after the other."""
+
+    def has(self, name: str, size: int) -> bool:
+        """Whether it has that file from before."""
+        ...
+
+    def put(self, name: str, size: int, stream: Stream) -> None:
+        """Take a file. What ``stream`` raises at its end, that it is not what it should be, leaves no file."""
+        ...
+
+    def before(self) -> bytes:
+        """The index that is there from before; empty where there is none."""
+        ...
+
+
+class TarTarget:
+    """A tar stream: of the same files the same bytes, whoever writes them, and when."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._written = 0
+
+    def has(self, name: str, size: int) -> bool:
+        return False
+
+    def before(self) -> bytes:
+        return b""
+
+    def directory(self, name: str) -> None:
+        """Some who unpack archives do not make the directories that are left out."""
+        member = tarfile.TarInfo(name)
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        self._write(member.tobuf(tarfile.PAX_FORMAT))
+
+    def put(self, name: str, size: int, stream: Stream) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = size
+        self._write(member.tobuf(tarfile.PAX_FORMAT))
+        while chunk := stream.read(_CHUNK):
+            self._write(chunk)
+        self._write(bytes(-size % tarfile.BLOCKSIZE))
+
+    def end(self) -> None:
+        """Write the end mark; the whole is a multiple of what tapes take at once, as it is for tar(1)."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._written % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
+        write_all(self._fd, data)
+        self._written += len(data)
+
+
+class DirectoryTarget:
+    """A directory with a layout, perhaps with images in it already. Files come to their places whole."""
+
+    def __init__(self, files: Directory, root: int) -> None:
+        self._files, self._root = files, root
+
+    def has(self, name: str, size: int) -> bool:
+        return has(self._files, name) and self._files.size(name) == size
+
+    def before(self) -> bytes:
+        return read(self._files, INDEX_FILE, MAX_DOCUMENT) if has(self._files, INDEX_FILE) else b""
+
+    def put(self, name: str, size: int, stream: Stream) -> None:
+        head, _, base = name.rpartition("/")
+        directory = libc.openat2(self._root, head or ".", os.O_RDONLY | os.O_DIRECTORY, follow=False)
+        part = f".{secrets.token_hex(16)}"
+        try:
+            fd = os.open(part, _NEW, 0o644, dir_fd=directory)
+            try:
+                while chunk := stream.read(_CHUNK):
+                    write_all(fd, chunk)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            os.rename(part, base, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=directory)
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def tar_stream(fd: int) -> Generator[TarTarget, None, None]:
+    """An archive into a descriptor; without an end mark where it was broken off."""
+    target = TarTarget(fd)
+    for directory in ("blobs", BLOBS.rstrip("/")):
+        target.directory(directory)
+    yield target
+    target.end()
+
+
+@contextlib.contextmanager
+def tar_file(path: str) -> Generator[TarTarget, None, None]:
+    """An archive as a file, of which nobody sees a part; its owner's alone, as ``docker save`` makes it.
+
+    What is no regular file, a device or a pipe, is written to as it is. Raises OSError.
+    """
+    if os.path.lexists(path) and not os.path.isfile(path):
+        with _writable(path) as fd, tar_stream(fd) as target:
+            yield target
+        return
+    path = os.path.realpath(path)
+    part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{secrets.token_hex(8)}")
+    fd = os.open(part, _NEW, 0o600)
+    try:
+        try:
+            with tar_stream(fd) as target:
+                yield target
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+@contextlib.contextmanager
+def layout_directory(path: str) -> Generator[DirectoryTarget, None, None]:
+    """A layout as a directory: a new one, of which nobody sees a part, or one that gets something more.
+
+    Raises OSError, Conflict where something else is there.
+    """
+    if os.path.lexists(os.path.join(path, LAYOUT_FILE)):
+        with _directory(path) as target:
+            yield target
+        return
+    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+        raise Conflict(f"{path} is there already, and is no image layout")
+    path = os.path.realpath(path)
+    part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{secrets.token_hex(8)}")
+    os.mkdir(part, 0o700)
+    try:
+        os.makedirs(os.path.join(part, BLOBS))
+        with _directory(part) as target:
+            yield target
+        os.rename(part, path)
+    except BaseException:
+        rmtree.remove(part)
+        raise
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Generator[DirectoryTarget, None, None]:
+    with contextlib.closing(Directory(path)) as files:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield DirectoryTarget(files, root)
+        finally:
+            os.close(root)
+
+
+@contextlib.contextmanager
+def _writable(path: str) -> Generator[int, None, None]:
+    if os.path.isdir(path):
+        raise PycoreError(f"{path} is a directory", hint="a directory gets a layout: --format oci-dir")
+    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
