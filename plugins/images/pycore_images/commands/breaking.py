@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import threading
 from collections.abc import Generator, Sequence
 
@@ -10,30 +12,62 @@ from pycore.cli.session import ENDING, Interrupted, Session
 from pycore.errors import PycoreError
 
 
-@contextlib.contextmanager
-def breakable(session: Session, words: Sequence[str] = ()) -> Generator[threading.Event, None, None]:
-    """An event that is set when the client hangs up or is interrupted; what fails then, has been broken off.
+class Break(threading.Event):
+    """Set when the client hangs up or is interrupted."""
 
-    With ``words`` the client goes on in the next supervisor, should this one end meanwhile. Raises Interrupted.
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        super().set()
+        with self._lock:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+
+    def wait_for(self, fd: int) -> None:
+        """Return when a descriptor can be read. Raises Interrupted as soon as this is set."""
+        waiting = select.poll()
+        for each in (fd, self._bell):
+            waiting.register(each, select.POLLIN)
+        waiting.poll()
+        if self.is_set():
+            raise Interrupted
+
+    def close(self) -> None:
+        """Ring no more."""
+        with self._lock:
+            os.close(self._bell)
+            self._bell = -1
+
+
+@contextlib.contextmanager
+def breakable(session: Session, words: Sequence[str] = ()) -> Generator[Break, None, None]:
+    """For as long as this lasts, it can be broken off; what fails then, has been. Raises Interrupted.
+
+    With ``words`` the client goes on in the next supervisor, should this one end meanwhile.
     """
-    cancel = threading.Event()
+    broken = Break()
     if session.connection is not None:
-        threading.Thread(target=_listen, args=(session, cancel), name="pycore-breaking", daemon=True).start()
+        threading.Thread(target=_listen, args=(session, broken), name="pycore-breaking", daemon=True).start()
     if words:
         session.resume([*words, *(["--json"] if session.json else [])])
     try:
-        yield cancel
+        yield broken
     except PycoreError as error:
-        if cancel.is_set():
+        if broken.is_set():
             raise Interrupted from error
         raise
     except KeyboardInterrupt:
-        cancel.set()
+        broken.set()
         raise
+    finally:
+        broken.close()
 
 
-def _listen(session: Session, cancel: threading.Event) -> None:
+def _listen(session: Session, broken: Break) -> None:
     for number in session.signals():
         if number in ENDING:
             break
-    cancel.set()
+    broken.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import threading
 
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session
@@ -11,7 +10,7 @@ from pycore.engine import Engine
 from pycore.errors import NotFound, UsageError
 
 from pycore_images import documents, reference
-from pycore_images.commands.breaking import breakable
+from pycore_images.commands.breaking import Break, breakable
 from pycore_images.commands.naming import familiar, find
 from pycore_images.commands.places import store_of
 from pycore_images.commands.progress import PULLED, PUSHED, Layers
@@ -31,7 +30,7 @@ def _pull_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE|FILE")
     parser.add_argument("-a", "--all-tags", action="store_true", help="every tag that the registry has of it")
     parser.add_argument("-q", "--quiet", action="store_true", help="print the name and nothing else")
-    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help="for another platform than this host's")
+    parser.add_argument("--platform", metavar="OS/ARCH", type=platform, help="for another platform than this host's")
     parser.add_argument(
         "--update", action="store_true",
         help="FILE is an app's: what its names mean now is said, pulled, and written into its lock",
@@ -43,10 +42,11 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="NAME")
     parser.add_argument("-a", "--all-tags", action="store_true", help="every tag that is here of it")
     parser.add_argument("-q", "--quiet", action="store_true", help="print the name and nothing else")
-    parser.add_argument("--platform", metavar="OS/ARCH", type=_platform, help="only the image for this platform")
+    parser.add_argument("--platform", metavar="OS/ARCH", type=platform, help="only the image for this platform")
 
 
-def _platform(word: str) -> documents.Platform:
+def platform(word: str) -> documents.Platform:
+    """What ``--platform`` takes."""
     try:
         return documents.parse_platform(word)
     except UsageError as error:
@@ -77,7 +77,7 @@ def _pull(session: Session, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tags(session: Session, name: Reference, cancel: threading.Event) -> list[Reference]:
+def _tags(session: Session, name: Reference, cancel: Break) -> list[Reference]:
     from pycore_images.registry.hosts import read_hosts
     from pycore_images.registry.pull import RegistrySource
 
@@ -89,7 +89,7 @@ def _tags(session: Session, name: Reference, cancel: threading.Event) -> list[Re
 def pull(
     session: Session,
     name: Reference,
-    cancel: threading.Event,
+    cancel: Break,
     *,
     pin: str = "",
     platform: documents.Platform | None = None,
@@ -153,7 +153,7 @@ def _push_one(
     name: Reference,
     root: Descriptor,
     arguments: argparse.Namespace,
-    cancel: threading.Event,
+    cancel: Break,
 ) -> None:
     from pycore_images.registry.hosts import read_hosts
     from pycore_images.registry.push import RegistrySink

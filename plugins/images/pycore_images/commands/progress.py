@@ -19,6 +19,7 @@ from pycore_images.content import Descriptor, Progress
 PULLED: Mapping[str, str] = {"done": "pull complete", "there": "already exists"}
 PUSHED: Mapping[str, str] = {"done": "pushed", "there": "layer already exists"}
 LOADED: Mapping[str, str] = {"done": "loaded", "there": "already exists"}
+SAVED: Mapping[str, str] = {"done": "saved", "there": "already there"}
 
 _BAR = 30
 _COLUMNS = (Column("", shrinks=True), Column(""), Column(""), Column("", right=True))

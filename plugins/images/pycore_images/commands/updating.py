@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from pycore.errors import NotFound, PycoreError, UsageError
 from pycore.spec import App, Process
 
 from pycore_images import documents, lock, reference
-from pycore_images.commands.breaking import breakable
+from pycore_images.commands.breaking import Break, breakable
 from pycore_images.commands.naming import familiar, short_id
 from pycore_images.commands.places import store_of
 from pycore_images.comparing import differing
@@ -70,7 +69,7 @@ def _names(app: App) -> list[Reference]:
     return [name for name in dict.fromkeys(names) if not name.digest]
 
 
-def _change(session: Session, name: Reference, before: str, cancel: threading.Event) -> _Change:
+def _change(session: Session, name: Reference, before: str, cancel: Break) -> _Change:
     from pycore_images.fetching import look
     from pycore_images.registry.hosts import read_hosts
     from pycore_images.registry.pull import RegistrySource
