@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,7 +62,7 @@ def changes_of_tree(tree: str, lower: Sequence[str], differs: Differs) -> list[C
 
 def _complete(found: Sequence[Change], hidden: Collection[str]) -> list[Change]:
     """In order, and with the directories above what has changed: that they have, too."""
-    kinds = {each.path: each.kind for each in found if not _is_hidden(each.path, hidden)}
+    kinds: dict[str, Kind] = {each.path: each.kind for each in found if not _is_hidden(each.path, hidden)}
     for path in [path for path in kinds if "/" in path[1:]]:
         above = path.rpartition("/")[0]
         while above and above not in kinds:
@@ -215,7 +215,7 @@ class _Opened:
 
 
 @contextlib.contextmanager
-def _opened(root: int, path: str) -> Iterator[int]:
+def _opened(root: int, path: str) -> Generator[int, None, None]:
     fd = libc.openat2(root, path.lstrip("/") or ".", _DIRECTORY, follow=False)
     try:
         yield fd

@@ -37,7 +37,7 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
 _MOUNT_ATTR_IDMAP = 0x100000
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD, _FSCONFIG_CMD_CREATE = 0, 1, 5, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 4, 0x40
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 2, 4, 0x10
@@ -149,11 +149,6 @@ def fsconfig(context: int, key: str, value: str | None) -> None:
     """fsconfig(2): set one option; None sets a flag."""
     command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
     _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(command), _bytes(key), _bytes(value), c_int(0)), value)
-
-
-def fsconfig_fd(context: int, key: str, fd: int) -> None:
-    """fsconfig(2): set one option to the file of a descriptor."""
-    _check(_syscall(c_long(_FSCONFIG), c_int(context), c_uint(_FSCONFIG_SET_FD), _bytes(key), None, c_int(fd)))
 
 
 def fsmount(context: int, attributes: int) -> int:

@@ -1,7 +1,8 @@
 """Mounting an overlay of any number of layers, each given as a descriptor.
 
-So no character of a path means anything to overlayfs, and mountinfo tells nothing of the host's directories.
-Layers one by one need Linux 6.5, as descriptors 6.13, detached mounts as layers 6.15; older kernels get what they take.
+It is told their names in /proc: so no character of a path means anything to overlayfs, and mountinfo, which a container
+can read, tells nothing of the host's directories; with the descriptors themselves, which Linux 6.13 takes, it would.
+Layers one by one need Linux 6.5, detached mounts as layers 6.15; older kernels get what they take.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ MAX_LAYERS = 500
 """Lower layers of one overlay (OVL_MAX_STACK in fs/overlayfs)."""
 _MAX_STRING = 255
 """Bytes of a string that fsconfig(2) takes."""
-_UNKNOWN = (errno.EINVAL, errno.EBADF)
-"""What a kernel says to an option that it does not know, or not of this kind."""
 
 Add = Callable[[int, Sequence[int]], None]
 
@@ -49,7 +48,7 @@ def _mount(lower: Sequence[int], layer: int, volatile: bool) -> int:
         for option, name in (("upperdir", "upper"), ("workdir", "work")) if layer >= 0 else ():
             own[option] = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=layer)
             opened.callback(os.close, own[option])
-        for add in (_by_descriptor, _one_by_one, _all_at_once):
+        for add in (_one_by_one, _all_at_once):
             context = libc.fsopen("overlay")
             try:
                 return _create(context, add, lower, own, volatile)
@@ -81,16 +80,6 @@ def _create(context: int, add: Add, lower: Sequence[int], own: dict[str, int], v
     if volatile:
         libc.fsconfig(context, "volatile", None)
     return libc.fsmount(context, libc.MOUNT_ATTR_NODEV)
-
-
-def _by_descriptor(context: int, lower: Sequence[int]) -> None:
-    for number, fd in enumerate(lower):
-        try:
-            libc.fsconfig_fd(context, "lowerdir+", fd)
-        except OSError as error:
-            if number or error.errno not in _UNKNOWN:
-                raise
-            raise _NotSo from None
 
 
 def _one_by_one(context: int, lower: Sequence[int]) -> None:
