@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from pycore.errors import NotFound
-from pycore.linux.tarstream import DAMAGED, MAX_GLOBAL, MAX_HEADER
+from pycore.linux.tarstream import MAX_GLOBAL, MAX_HEADER
 
 from pycore_images.archives.files import Segment
 from pycore_images.content import Damaged, Stream
 
 MAX_ENTRIES = 200_000
 """Of an archive with images: a hundred images of five hundred layers have fewer."""
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
 _MAX_LINKS = 8
 """Links that lead to links."""
 
@@ -47,7 +48,7 @@ class TarFiles:
         try:
             for member in _members(fd):
                 self._note(member)
-        except (*DAMAGED, _TooLong) as error:
+        except (*_DAMAGED, _TooLong) as error:
             raise Damaged(f"{name} is damaged, or no tar archive: {error or type(error).__name__}") from error
 
     def size(self, name: str) -> int:
