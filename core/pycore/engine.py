@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import threading
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from pycore.convergence.applying import FETCHED, Apply, Back, Cancel, Progress, 
 from pycore.convergence.changes import finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
-from pycore.errors import Conflict, NotFound, UsageError, noted
+from pycore.errors import Conflict, NotFound, PycoreError, UsageError, noted
 from pycore.hookspecs import DEFAULT_RUN_DIR, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.life.attachment import Attachment
@@ -312,6 +313,13 @@ class Engine:
     def busy(self) -> bool:
         """Whether there is something to look after."""
         return bool(self._coming_back or (self._lifecycle and self._lifecycle.busy()))
+
+    def tidy(self) -> None:
+        """Let plugins remove what is of no use any more, beside whatever else is done."""
+        try:
+            self.plugins.idle(self.host())
+        except (PycoreError, OSError):
+            traceback.print_exc()  # for whoever reads the log of the supervisor; who gives a command is told by itself
 
     def looked_after(self) -> int:
         """How many containers run, or wait to be started again."""

@@ -374,3 +374,11 @@ class Hooks:
         plugin's choice.
         """
         raise NotImplementedError
+
+    @hookspec
+    def pycore_idle(self, host: Host) -> None:
+        """Nobody has asked the supervisor for anything for a while: a time to remove what is of no use any more.
+
+        It takes as long as it takes, in a thread of its own; containers run on, and commands come meanwhile.
+        """
+        raise NotImplementedError

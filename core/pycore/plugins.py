@@ -223,6 +223,11 @@ class Plugins:
             merged.update(cast(Mapping[str, Any], found))
         return merged
 
+    def idle(self, host: Host) -> None:
+        """Tell all that there is time to tidy up."""
+        for name, caller in self._callers("pycore_idle"):
+            self._guard(name, "pycore_idle", "this host", caller, host=host)
+
     def _ask(self, hook: str, container: Container, host: Host) -> Iterator[tuple[str, object]]:
         """Call a hook of every plugin that takes part in the container's life."""
         for name, caller in self._callers(hook):

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 LINGER = "10"
 """Seconds without a container and without a client after which the supervisor ends; PYCORE_LINGER changes it."""
+QUIET = 60.0
+"""Seconds without a client after which plugins tidy up; less where the supervisor ends before."""
 MAX_REQUEST = 16 << 20
 _NO_ROOM = 0.1
 RETIRE = "retire"
@@ -179,6 +181,7 @@ class Server:
         self._successors: list[socket.socket] = []
         """Who waits for our end: they hear of it when all is closed."""
         self._registry = threading.Lock()
+        self._tidying = False
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def end(self, *_: object) -> None:
@@ -187,20 +190,27 @@ class Server:
 
     def run(self) -> None:
         """Accept until the end."""
-        idle_since = time.monotonic()
+        idle_since = quiet_since = time.monotonic()
+        tidied = True  # nobody has been here yet
         poll = select.poll()
         for fd in (self.listener.fileno(), self._wake):
             poll.register(fd, select.POLLIN)
         while True:
-            patience = self._patience(idle_since)
+            patience = self._patience(idle_since, None if tidied else quiet_since)
             ready = {fd for fd, _ in poll.poll(None if patience is None else patience * 1000)}
             if self._wake in ready and b"x" in os.read(self._wake, 1):
                 return
             if self.listener.fileno() in ready:
                 self._accept()
+            now = time.monotonic()
+            if self._clients:
+                quiet_since, tidied = now, False
+            elif not tidied and now - quiet_since >= self._quiet():
+                tidied = self._tidying = True
+                threading.Thread(target=self._tidy, name="pycore-tidying", daemon=True).start()
             if self._clients or self.engine.busy():
-                idle_since = time.monotonic()
-            elif self.linger is not None and time.monotonic() - idle_since >= self.linger:
+                idle_since = now
+            elif self.linger is not None and now - idle_since >= self.linger and not self._tidying:
                 return
 
     def _accept(self) -> None:
@@ -224,12 +234,25 @@ class Server:
         with self._registry:
             return any(session is None or not session.lasting for session in self._clients.values())
 
-    def _patience(self, idle_since: float) -> float | None:
-        if self.linger is None:
-            return None
-        if self._clients or self.engine.busy():
-            return self.linger
-        return max(0.0, idle_since + self.linger - time.monotonic())
+    def _patience(self, idle_since: float, quiet_since: float | None) -> float | None:
+        """Seconds until something may be to be done; None where only a client can bring it."""
+        waits: list[float] = []
+        if quiet_since is not None and not self._clients:
+            waits.append(quiet_since + self._quiet() - time.monotonic())
+        if self.linger is not None:
+            busy = self._clients or self._tidying or self.engine.busy()
+            waits.append(self.linger if busy else idle_since + self.linger - time.monotonic())
+        return max(0.0, min(waits)) if waits else None
+
+    def _quiet(self) -> float:
+        return QUIET if self.linger is None else min(QUIET, self.linger)
+
+    def _tidy(self) -> None:
+        try:
+            self.engine.tidy()
+        finally:
+            self._tidying = False
+            self._changed()
 
     def _register(self, connection: socket.socket, session: Session | None) -> None:
         with self._registry:

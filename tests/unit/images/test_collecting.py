@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from pycore.errors import NotFound
+from pycore.hookspecs import Host
+from pycore.linux.look import Look
 from pycore.linux.measure import measure
-from pycore_images import documents
+from pycore_images import documents, tidying
 from pycore_images.collecting import DAY, Collected, collect, prune, reach, unnamed, users
 from pycore_images.content import CONFIG, LAYER, MANIFEST, Damaged, Descriptor
 from pycore_images.store import Store
@@ -249,3 +251,14 @@ def test_space_is_looked_at_once(store: Store) -> None:
     assert usage.bytes >= 25_000
     (store.layer_tree(diff_id) / "more").write_text("which never happens")
     assert layer_usage(store, diff_id) == usage
+
+
+def test_the_supervisor_lets_go_of_old_content_when_nobody_asks_for_anything(store: Store) -> None:
+    kept, gone = keep(store, "kept"), keep(store, "gone")
+    store.tag("docker.io/library/kept:latest", kept)
+    old = time.time() - DAY - 60
+    for place in (*(store.root / "blobs" / "sha256").iterdir(), *(store.root / "layers").iterdir()):
+        os.utime(place, (old, old))
+    tidying.pycore_idle(Host(Look(), store.root.parent / "run", store.root.parent))
+    assert is_whole(store, kept)
+    assert not store.has_blob(gone.digest)
