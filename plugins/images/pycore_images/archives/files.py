@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 from pycore.errors import NotFound
@@ -79,7 +79,7 @@ class Directory:
             return os.fstat(fd).st_size
 
     @contextlib.contextmanager
-    def open(self, name: str, offset: int = 0) -> Iterator[Stream]:
+    def open(self, name: str, offset: int = 0) -> Generator[Stream, None, None]:
         with self._opened(name) as fd:
             yield Segment(fd, offset, os.fstat(fd).st_size)
 
@@ -88,7 +88,7 @@ class Directory:
         os.close(self._fd)
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
+    def _opened(self, name: str) -> Generator[int, None, None]:
         try:
             # A pipe would make us wait, a device do something.
             fd = libc.openat2(self._fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -55,7 +55,7 @@ class TarFiles:
         return self._entry(name).size
 
     @contextlib.contextmanager
-    def open(self, name: str, offset: int = 0) -> Iterator[Stream]:
+    def open(self, name: str, offset: int = 0) -> Generator[Stream, None, None]:
         entry = self._entry(name)
         yield Segment(self._fd, entry.offset + offset, entry.offset + entry.size)
 
