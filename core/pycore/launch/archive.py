@@ -14,18 +14,17 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, cast
 
 from pycore.errors import PycoreError
 from pycore.linux import libc, tarstream, untar
+from pycore.linux.tarstream import Entry, Kind
 
 BLOCK = 512
 _CHUNK = 1 << 20
 _MAX_EXTENTS = 4096
 """Pieces of a file with holes; one with more is packed with its smaller holes filled."""
-_MAX_DIRECTORIES = 100_000
-"""Directories whose times are set when all is in them."""
 _VIRTUAL = {0x9FA0, 0x62656572, 0x1CD1, 0x27E0EB, 0x63677270, 0x19800202}
 """proc, sysfs, devpts, cgroup, cgroup2 and mqueue (statfs(2)): not files, so they are left out when met on the way."""
 _XATTR = "SCHILY.xattr."
@@ -299,7 +298,6 @@ class Unpacker:
     """Called now and then; may raise to end it."""
     size: int = 0
     """Bytes of files, so far."""
-    _times: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
     def unpack(self, stream: IO[bytes]) -> None:
         """Raises OSError, or PycoreError for a stream that is not sound or does not fit."""
@@ -315,19 +313,19 @@ class Unpacker:
         if self.names:
             place = _Place(self._directory_that_is_there(), "", "")
         try:
-            for tar, member in tarstream.members(stream, compressed=self.names):
+            for content, entry in tarstream.members(stream, compressed=self.names):
                 self.watch()
                 if place is None:
-                    place = self._choose(member)
-                name = place.name_of(member.name)
+                    place = self._choose(entry)
+                name = place.name_of(entry.name)
                 if name is None:
-                    raise ValueError(f"an entry is called {member.name!r}")
-                self._add(place, tar, member, name)
+                    raise ValueError(f"an entry is called {entry.name!r}")
+                self._add(place, content, entry, name)
             if place:
-                self._set_times(place)
+                place.tree.finish()
         finally:
             if place:
-                os.close(place.directory)
+                place.close()
 
     def _directory_that_is_there(self) -> int:
         directory = _existing_directory(self.path)
@@ -335,7 +333,7 @@ class Unpacker:
             raise PycoreError(f"{self.path}: not a directory, or not there")
         return directory
 
-    def _choose(self, first: tarfile.TarInfo) -> _Place:
+    def _choose(self, first: Entry) -> _Place:
         """Where all of it goes, by what comes first."""
         directory = _existing_directory(self.path)
         if first.name == ".":
@@ -350,46 +348,44 @@ class Unpacker:
         head, name = self._named_place(first)
         return _Place(head, base, name)
 
-    def _named_place(self, first: tarfile.TarInfo) -> tuple[int, str]:
+    def _named_place(self, first: Entry) -> tuple[int, str]:
         """The directory above the path, and the name in it; of a link, those of the file that it leads to."""
         path = os.path.realpath(self.path)
-        if self.path.endswith("/") and not first.isdir():
+        if self.path.endswith("/") and first.kind is not Kind.DIRECTORY:
             raise PycoreError(f"{self.path}: there is no such directory")
-        if os.path.lexists(path) and first.isdir():
+        if os.path.lexists(path) and first.kind is Kind.DIRECTORY:
             raise PycoreError(f"{self.path}: a directory cannot be copied to a file")
         head, _, name = path.rpartition("/")
         with _named(head or "/"):
             return os.open(head or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name
 
-    def _make_directory(self, first: tarfile.TarInfo) -> int:
+    def _make_directory(self, first: Entry) -> int:
         """The content of a directory goes to a path that is not there: it becomes one."""
-        if os.path.lexists(self.path) or not first.isdir():
+        if os.path.lexists(self.path) or first.kind is not Kind.DIRECTORY:
             raise PycoreError(f"{self.path}: a directory cannot be copied to a file")
         with _named(self.path):
             os.mkdir(self.path)
             return os.open(self.path, _DIRECTORY)
 
-    def _add(self, place: _Place, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
+    def _add(self, place: _Place, content: tarstream.Content, entry: Entry, name: str) -> None:
         if not name:  # the directory itself, which was there before, or was made for it
             return
-        if member.islnk():
-            linked = place.name_of(member.linkname)
+        if entry.kind is Kind.HARD_LINK:
+            linked = place.name_of(entry.link)
             if not linked:
-                raise ValueError(f"{member.name!r} is a link to what is not in the stream")
-            member.linkname = linked
-        self._check(place, member, name)
-        member.name = name
+                raise ValueError(f"{entry.name!r} is a link to what is not in the stream")
+            entry.link = linked
+        self._check(place, entry, name)
+        entry.name = name
         if self.owner is not None:
-            member.uid, member.gid = self.owner
-            member.mode &= 0o1777
-            member.pax_headers = {key: value for key, value in member.pax_headers.items() if "security." not in key}
-        place.tree.add(tar, member)
-        self.size += member.size if member.isreg() else 0
-        if member.isdir() and len(self._times) < _MAX_DIRECTORIES:
-            self._times[name] = untar.times_of(member)
+            entry.uid, entry.gid = self.owner
+            entry.mode &= 0o1777
+            entry.xattrs = {key: value for key, value in entry.xattrs.items() if not key.startswith("security.")}
+        place.tree.add(content, entry)
+        self.size += entry.size
 
     @staticmethod
-    def _check(place: _Place, member: tarfile.TarInfo, name: str) -> None:
+    def _check(place: _Place, entry: Entry, name: str) -> None:
         """A directory does not take the place of anything else, nor the other way round."""
         try:
             there = libc.openat2(place.directory, name, os.O_PATH | os.O_NOFOLLOW, follow=False)
@@ -399,19 +395,9 @@ class Unpacker:
             is_directory = stat.S_ISDIR(os.fstat(there).st_mode)
         finally:
             os.close(there)
-        if is_directory != member.isdir():
+        if is_directory != (entry.kind is Kind.DIRECTORY):
             what = "a directory" if is_directory else "not a directory"
             raise PycoreError(f"{name}: it is there already, and {what}")
-
-    def _set_times(self, place: _Place) -> None:
-        """Of directories, when nothing more comes into them."""
-        for name, times in reversed(self._times.items()):
-            with contextlib.suppress(OSError):  # whoever took it away meanwhile does not care for its time
-                fd = libc.openat2(place.directory, name, _DIRECTORY, follow=False)
-                try:
-                    os.utime(fd, ns=times)
-                finally:
-                    os.close(fd)
 
 
 @dataclass
@@ -425,7 +411,11 @@ class _Place:
     """What that is called here."""
 
     def __post_init__(self) -> None:
-        self.tree = untar.Tree(self.directory, 0, follow=False)
+        self.tree = untar.Tree(self.directory, ours=False)
+
+    def close(self) -> None:
+        self.tree.close()
+        os.close(self.directory)
 
     def name_of(self, name: str) -> str | None:
         """What an entry is called below the directory; None for one that does not belong to the stream's one thing."""

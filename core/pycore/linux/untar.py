@@ -1,31 +1,39 @@
 """Unpacking a tar file that nobody vouches for into a directory of its own.
 
-Python's :mod:`tarfile` only parses here. Its extraction filters compare path strings, which has been got
-around more than once (CVE-2025-4517); instead every name is resolved by the kernel below the new directory
-(openat2(2), RESOLVE_IN_ROOT), so no link, whatever it says, leads out of it.
+Every name is resolved by the kernel below the new directory (openat2(2), RESOLVE_IN_ROOT), so no link, whatever it
+says, leads out of it. Comparing path strings instead has been got around more than once (CVE-2025-4517).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
-import tarfile
-from typing import IO
+from collections.abc import Generator
 
 from pycore.errors import PycoreError
 from pycore.linux import libc, rmtree, tarstream
+from pycore.linux.tarstream import Content, Entry, Kind
 
-_CHUNK = 1 << 20
+MAX_DIRECTORIES = 500_000
+"""Whose times are remembered until all is in them."""
+WHITEOUT = ".wh."
+"""What a layer's name begins with that stands for the absence of a file (image-spec, layer.md)."""
+_OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_XATTR = "SCHILY.xattr."
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT_OPEN = 32
+"""Directories in which something was made last."""
+_MAX_LEFT_OUT = 100
+_LEAST_HOLE = 4096
 
 
 def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     """Unpack ``archive`` to ``destination``, which must not exist and appears only when it is whole and on the disk.
 
-    Owners, modes, times of files, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
+    Owners, modes, times, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
     the directory above must be closed to other users. Device nodes are left out: a root is mounted nodev,
     and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive
     that is damaged or beyond measure.
@@ -38,8 +46,10 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     try:
         root = os.open(temporary, _DIRECTORY)
         try:
-            with open(_regular(archive), "rb") as file:
-                _extract(archive, file, Tree(root, first_id))
+            with open(_regular(archive), "rb") as file, _in_words(archive), Tree(root, first_id) as tree:
+                for content, entry in tarstream.members(file):
+                    tree.add(content, entry)
+                tree.finish()
             libc.syncfs(root)
         finally:
             os.close(root)
@@ -58,95 +68,280 @@ def _regular(archive: str) -> int:
     return fd
 
 
-def _extract(archive: str, file: IO[bytes], tree: Tree) -> None:
-    """Everything in it, in order; what is wrong with the archive becomes one sentence that names it."""
+@contextlib.contextmanager
+def _in_words(archive: str) -> Generator[None, None, None]:
+    """What is wrong with an archive becomes one sentence that names it."""
     try:
-        for tar, member in tarstream.members(file):
-            tree.add(tar, member)
+        yield
     except tarstream.DAMAGED as error:
         raise PycoreError(f"{archive} is damaged, or not a tar file: {error or type(error).__name__}") from error
     except tarstream.Refused as error:
         raise PycoreError(f"{archive} is refused: {error}") from error
-    except OSError as error:
-        if error.errno is None:  # gzip and bz2 raise it for bad data
-            raise PycoreError(f"{archive} is damaged: {error}") from error
-        raise
+
+
+class _Above:
+    """A directory that is open because something is made in it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @functools.cached_property
+    def gives_group(self) -> bool:
+        """Whether what is made in it gets its group (set-group-id)."""
+        return bool(os.fstat(self.fd).st_mode & stat.S_ISGID)
 
 
 class Tree:
     """A directory that is being filled. Every path is resolved by the kernel with it as the root."""
 
-    def __init__(self, root: int, first_id: int, *, follow: bool = True) -> None:
-        """``follow`` says whether links on the way to an entry are followed, inside."""
-        self._root, self._first_id, self._follow = root, first_id, follow
-        self._bytes = 0
+    def __init__(self, root: int, first_id: int = 0, *, ours: bool = True, layer: bool = False) -> None:
+        """``ours`` is a directory that was made for this. In anybody else's no link on the way to an entry is followed,
+        not even inside, and rules for the modes of new files may hold (acl(5)).
 
-    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        A ``layer`` becomes what overlayfs lays over others: its whiteouts become those of overlayfs, and its device
+        nodes are made.
+        """
+        self._root, self._first_id, self._ours, self._layer = root, first_id, ours, layer
+        self._bytes = 0
+        self._open: dict[str, _Above] = {}
+        self._times: dict[str, int] = {}
+        self._own = (os.geteuid(), os.getegid())
+        self._not_given = _not_given(root) if ours else 0o7777
+        self.left_out: list[str] = []
+        """Names of entries that were not made, the first hundred: devices."""
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """What is open for it; not the directory, which is the caller's."""
+        self._forget()
+
+    def add(self, content: Content, entry: Entry) -> None:
         """Make one entry. Raises OSError with the entry's name, ValueError for a name that cannot be meant."""
-        path = path_of(member.name)
-        member.uid, member.gid = self._first_id + member.uid, self._first_id + member.gid
-        self._bytes += member.size if member.isreg() else 0
+        path = path_of(entry.name)
+        self._bytes += entry.size
         if self._bytes > tarstream.MAX_BYTES:
             raise tarstream.Refused(f"its files are larger than {tarstream.MAX_BYTES >> 30} GiB together")
         try:
-            if not path:
-                _own(self._root, member)
-                return
-            parent = self._parent(path)
-            try:
-                self._make(tar, member, parent, path.rpartition("/")[2])
-            finally:
-                os.close(parent)
+            if path:
+                head, _, name = path.rpartition("/")
+                if self._layer and name.startswith(WHITEOUT):
+                    self._whiteout(head, name)
+                else:
+                    self._make(content, entry, head, name, path)
+            elif entry.kind is Kind.DIRECTORY:
+                self._give(self._root, entry)
+                self._times[""] = entry.mtime
         except OSError as error:
             if error.errno is not None:
-                error.filename, error.filename2 = member.name, None
+                error.filename, error.filename2 = entry.name, None
             raise
 
-    def _parent(self, path: str) -> int:
-        """A descriptor of the directory above; made, with all above it, where the archive forgot it."""
-        head = path.rpartition("/")[0]
+    def finish(self) -> None:
+        """Directories get their times when nothing more comes into them. Raises OSError."""
+        self._forget()
+        for path, time in self._times.items():
+            try:
+                fd = libc.openat2(self._root, path or ".", _DIRECTORY, follow=self._ours)
+            except OSError:  # it has been replaced since
+                continue
+            try:
+                os.utime(fd, ns=(time, time))
+            finally:
+                os.close(fd)
+        self._times.clear()
+
+    # -- where -----------------------------------------------------------------------------------------------
+
+    def _parent(self, head: str) -> _Above:
+        """The directory at a path; made, with all above it, where the archive forgot it."""
+        found = self._open.pop(head, None)
+        if found is None:
+            return self._keep(head, self._find(head))
+        self._open[head] = found  # as the last
+        return found
+
+    def _keep(self, path: str, fd: int) -> _Above:
+        if len(self._open) == _KEPT_OPEN:
+            os.close(self._open.pop(next(iter(self._open))).fd)
+        kept = self._open[path] = _Above(fd)
+        return kept
+
+    def _find(self, head: str) -> int:
         with contextlib.suppress(FileNotFoundError):
-            return self._open(head or ".")
-        above = self._parent(head)
+            return self._resolve(head or ".")
+        above, _, name = head.rpartition("/")
         try:
-            os.mkdir(head.rpartition("/")[2], 0o755, dir_fd=above)
+            os.mkdir(name, 0o755, dir_fd=self._parent(above).fd)
         except FileExistsError:
             raise FileNotFoundError(errno.ENOENT, "a link on the way leads to what is not there (yet)") from None
-        finally:
-            os.close(above)
-        return self._open(head)
+        fd = self._resolve(head)
+        os.fchmod(fd, 0o755)
+        return fd
 
-    def _open(self, path: str) -> int:
-        return libc.openat2(self._root, path, os.O_RDONLY | os.O_DIRECTORY, follow=self._follow)
+    def _resolve(self, path: str) -> int:
+        return libc.openat2(self._root, path, os.O_RDONLY | os.O_DIRECTORY, follow=self._ours)
 
-    def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        if member.isdir():
-            _directory(member, parent, name)
-        elif member.isreg():
-            _clear(parent, name)
-            _file(tar, member, parent, name)
-        elif member.issym():
-            _clear(parent, name)
-            os.symlink(member.linkname, name, dir_fd=parent)
-            os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-            os.utime(name, ns=times_of(member), dir_fd=parent, follow_symlinks=False)
-        elif member.islnk():
-            self._hard_link(member, parent, name)
-        elif member.isfifo():
-            _clear(parent, name)
-            os.mkfifo(name, dir_fd=parent)
-            _own_name(member, parent, name)
+    def _forget(self) -> None:
+        """What is open may be somewhere else when something has been removed, or called something else."""
+        while self._open:
+            os.close(self._open.popitem()[1].fd)
 
-    def _hard_link(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        target = path_of(member.linkname)
-        there = self._open(target.rpartition("/")[0] or ".")
+    def _clear(self, above: _Above, name: str) -> None:
+        """Make room for an entry that comes twice; a directory goes only when it is empty."""
         try:
-            last = target.rpartition("/")[2]
-            if not _same(there, last, parent, name):
-                _clear(parent, name)
-                os.link(last, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
+            os.unlink(name, dir_fd=above.fd)
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=above.fd)
+
+    # -- what ------------------------------------------------------------------------------------------------
+
+    def _make(self, content: Content, entry: Entry, head: str, name: str, path: str) -> None:
+        above = self._parent(head)
+        if entry.kind is Kind.DIRECTORY:
+            self._directory(entry, above, name, path)
+            return
+        if not self._may_be(entry):
+            if len(self.left_out) < _MAX_LEFT_OUT:
+                self.left_out.append(entry.name)
+            return
+        try:
+            self._leaf(content, entry, above, name)
+        except FileExistsError:
+            if entry.kind is Kind.HARD_LINK and self._is_same(entry, above, name):
+                return
+            self._clear(above, name)
+            self._leaf(content, entry, above, name)
+            self._forget()
+
+    def _may_be(self, entry: Entry) -> bool:
+        """Devices are for layers alone, and there a character device 0, 0 would hide what is below."""
+        if entry.kind is Kind.CHARACTER:
+            return self._layer and (entry.major, entry.minor) != (0, 0)
+        return self._layer or entry.kind is not Kind.BLOCK
+
+    def _leaf(self, content: Content, entry: Entry, above: _Above, name: str) -> None:
+        """Anything but a directory. Raises FileExistsError before anything is done."""
+        if entry.kind is Kind.FILE:
+            self._file(content, entry, above, name)
+        elif entry.kind is Kind.LINK:
+            os.symlink(entry.link, name, dir_fd=above.fd)
+            self._give_name(entry, above, name)
+        elif entry.kind is Kind.HARD_LINK:
+            target, _, last = path_of(entry.link).rpartition("/")
+            there = self._resolve(target or ".")
+            try:
+                os.link(last, name, src_dir_fd=there, dst_dir_fd=above.fd, follow_symlinks=False)
+            finally:
+                os.close(there)
+        elif entry.kind is Kind.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=above.fd)
+            self._give_name(entry, above, name)
+        else:
+            kind = stat.S_IFCHR if entry.kind is Kind.CHARACTER else stat.S_IFBLK
+            os.mknod(name, kind | 0o600, os.makedev(entry.major, entry.minor), dir_fd=above.fd)
+            self._give_name(entry, above, name)
+
+    def _is_same(self, entry: Entry, above: _Above, name: str) -> bool:
+        """Whether a hard link leads to what is there already: itself."""
+        target, _, last = path_of(entry.link).rpartition("/")
+        there = self._resolve(target or ".")
+        try:
+            before = os.stat(last, dir_fd=there, follow_symlinks=False)
+            return os.path.samestat(before, os.stat(name, dir_fd=above.fd, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
         finally:
             os.close(there)
+
+    def _file(self, content: Content, entry: Entry, above: _Above, name: str) -> None:
+        plain = not entry.mode & self._not_given
+        fd = os.open(name, _NEW_FILE, entry.mode if plain else 0o600, dir_fd=above.fd)
+        try:
+            end = 0
+            for place, data in content.pieces():
+                if not _is_hole(data):
+                    if place != end:
+                        os.lseek(fd, place, os.SEEK_SET)
+                    end = place + _write(fd, data)
+            if end != entry.size:
+                os.ftruncate(fd, entry.size)
+            if above.gives_group or (self._first_id + entry.uid, self._first_id + entry.gid) != self._own:
+                os.fchown(fd, self._first_id + entry.uid, self._first_id + entry.gid)
+            if not plain:
+                os.fchmod(fd, entry.mode)
+            if entry.xattrs:
+                _set_attributes(fd, entry)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _directory(self, entry: Entry, above: _Above, name: str, path: str) -> None:
+        """A directory that is there already, is kept with what is in it."""
+        hidden = False
+        try:
+            os.mkdir(name, 0o700, dir_fd=above.fd)
+        except FileExistsError:
+            there = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
+            if not stat.S_ISDIR(there.st_mode):
+                hidden = self._layer and _is_whiteout(there)
+                os.unlink(name, dir_fd=above.fd)
+                os.mkdir(name, 0o700, dir_fd=above.fd)
+            self._forget()  # also for its own set-group-id bit
+            above = self._parent(path.rpartition("/")[0])
+        fd = os.open(name, _DIRECTORY, dir_fd=above.fd)
+        self._keep(path, fd)
+        self._give(fd, entry)
+        if hidden:
+            _make_opaque(fd)
+        self._times[path] = entry.mtime
+        if len(self._times) > MAX_DIRECTORIES:
+            raise tarstream.Refused(f"it has more than {MAX_DIRECTORIES} directories")
+
+    def _give(self, fd: int, entry: Entry) -> None:
+        """Owner first: chown(2) clears setuid bits and file capabilities."""
+        os.fchown(fd, self._first_id + entry.uid, self._first_id + entry.gid)
+        os.fchmod(fd, entry.mode)
+        _set_attributes(fd, entry)
+
+    def _give_name(self, entry: Entry, above: _Above, name: str) -> None:
+        """The same for what cannot be opened."""
+        uid, gid = self._first_id + entry.uid, self._first_id + entry.gid
+        if above.gives_group or (uid, gid) != self._own:
+            os.chown(name, uid, gid, dir_fd=above.fd, follow_symlinks=False)
+        if entry.kind is not Kind.LINK:
+            os.chmod(name, entry.mode, dir_fd=above.fd)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=above.fd, follow_symlinks=False)
+
+    # -- layers ----------------------------------------------------------------------------------------------
+
+    def _whiteout(self, head: str, name: str) -> None:
+        """What is hidden is what lower layers have: entries of the same layer stay, before it and after it."""
+        above = self._parent(head)
+        if name == _OPAQUE:
+            _make_opaque(above.fd)
+            return
+        hidden = name.removeprefix(WHITEOUT)
+        if hidden.startswith(WHITEOUT):
+            return  # kept for whoever makes layers; of no meaning here
+        if hidden in ("", ".", ".."):
+            raise ValueError(f"a whiteout of nothing: {name!r}")
+        try:
+            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=above.fd)
+        except FileExistsError:
+            there = os.stat(hidden, dir_fd=above.fd, follow_symlinks=False)
+            if stat.S_ISDIR(there.st_mode):
+                fd = os.open(hidden, _DIRECTORY, dir_fd=above.fd)
+                try:
+                    _make_opaque(fd)
+                finally:
+                    os.close(fd)
 
 
 def path_of(name: str) -> str:
@@ -159,83 +354,6 @@ def path_of(name: str) -> str:
     return "/".join(parts)
 
 
-def _clear(parent: int, name: str) -> None:
-    """Make room for an entry that comes twice; a directory goes only when it is empty."""
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        os.rmdir(name, dir_fd=parent)
-
-
-def _same(one: int, first: str, other: int, second: str) -> bool:
-    try:
-        before, after = (
-            os.stat(name, dir_fd=directory, follow_symlinks=False)
-            for directory, name in ((one, first), (other, second))
-        )
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(before, after)
-
-
-def _directory(member: tarfile.TarInfo, parent: int, name: str) -> None:
-    """A directory that is there already, is kept with what is in it; its time is that of unpacking."""
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=parent)
-            os.mkdir(name, 0o700, dir_fd=parent)
-    fd = os.open(name, _DIRECTORY, dir_fd=parent)
-    try:
-        _own(fd, member)
-    finally:
-        os.close(fd)
-
-
-def _file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
-    source = tar.extractfile(member)
-    assert source is not None, "None only for what is not a regular file"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=parent)
-    try:
-        while chunk := source.read(_CHUNK):
-            _write(fd, chunk)
-        os.ftruncate(fd, member.size)
-        _own(fd, member)
-        os.utime(fd, ns=times_of(member))
-    finally:
-        os.close(fd)
-
-
-def _write(fd: int, chunk: bytes) -> None:
-    """Write, or leave a hole where a whole chunk is zeros."""
-    if chunk == bytes(len(chunk)):
-        os.lseek(fd, len(chunk), os.SEEK_CUR)
-        return
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _own(fd: int, member: tarfile.TarInfo) -> None:
-    """Owner first: chown(2) clears setuid bits and file capabilities."""
-    os.fchown(fd, member.uid, member.gid)
-    os.fchmod(fd, stat.S_IMODE(member.mode))
-    for key, value in member.pax_headers.items():
-        name = key.removeprefix(_XATTR)
-        if name != key and may_set(name):
-            os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
-
-
-def _own_name(member: tarfile.TarInfo, parent: int, name: str) -> None:
-    os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-    os.chmod(name, stat.S_IMODE(member.mode), dir_fd=parent)
-    os.utime(name, ns=times_of(member), dir_fd=parent)
-
-
 def may_set(attribute: str) -> bool:
     """What an archive may say of a file; overlayfs's own attributes could join layers that are not its."""
     if attribute.startswith("user."):
@@ -243,10 +361,40 @@ def may_set(attribute: str) -> bool:
     return attribute == "security.capability"
 
 
-def times_of(member: tarfile.TarInfo) -> tuple[int, int]:
-    """Access and change time in nanoseconds, within what every file system takes."""
-    seconds = min(max(float(member.mtime), 0.0), float(0xFFFFFFFF))
-    digits = member.pax_headers.get("mtime", "").partition(".")[2][:9]  # what a float cannot hold
-    exact = digits.isascii() and digits.isdigit()
-    time = int(seconds) * 1_000_000_000 + int(digits.ljust(9, "0")) if exact else int(seconds * 1_000_000_000)
-    return time, time
+def _not_given(root: int) -> int:
+    """Bits of a mode that a new file below a directory may lack, or that change with its owner."""
+    special = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+    with contextlib.suppress(OSError):
+        if "system.posix_acl_default" in os.listxattr(root):
+            return 0o7777
+    with open("/proc/thread-self/status", "rb") as status:
+        words = status.read().partition(b"\nUmask:")[2].split(None, 1)
+    return special | int(words[0], 8) if words else 0o7777
+
+
+def _is_hole(data: memoryview) -> bool:
+    """Whether it is long, and nothing but zeros."""
+    return len(data) >= _LEAST_HOLE and not data[0] and not data[-1] and not bytes(data).strip(b"\0")
+
+
+def _write(fd: int, data: memoryview) -> int:
+    """All of it; how much that was."""
+    left = data
+    while left:
+        left = left[os.write(fd, left) :]
+    return len(data)
+
+
+def _set_attributes(fd: int, entry: Entry) -> None:
+    for name, value in entry.xattrs.items():
+        if may_set(name):
+            os.setxattr(fd, name, value)
+
+
+def _make_opaque(directory: int) -> None:
+    """Nothing of lower layers shows through it (overlayfs)."""
+    os.setxattr(directory, "trusted.overlay.opaque", b"y")
+
+
+def _is_whiteout(info: os.stat_result) -> bool:
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0

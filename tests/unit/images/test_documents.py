@@ -43,7 +43,8 @@ def config(**more: Any) -> dict[str, Any]:
         "config": {
             "Entrypoint": ["/run"], "Cmd": ["--all"], "Env": ["PATH=/bin", "EMPTY=", "EQUALS=a=b", "BARE"],
             "User": "www:33", "WorkingDir": "/srv", "Volumes": {"/data": {}, "/a/../../log": {}},
-            "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT", "Labels": {"a": "b"}, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1000},
+            "ExposedPorts": {"80/tcp": {}},
+            "StopSignal": "SIGQUIT", "Labels": {"a": "b"}, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1000},
         },
     }  # fmt: skip
     return whole | more
