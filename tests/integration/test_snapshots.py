@@ -215,7 +215,7 @@ def test_kernels_that_want_layers_in_a_place(tmp_path: Path, rootfs: Path, monke
 
 
 def test_a_file_is_copied_up_when_it_is_written_to(run: Run, rootfs: Path) -> None:
-    """As overlayfs.rst has it: names of one file come apart, what is deleted is hidden, a directory is moved by copying."""
+    """As overlayfs.rst has it: names of one file come apart, what is deleted is hidden, directories move by copying."""
     ran = run(
         """
         exec 3< /etc/motd
@@ -253,8 +253,10 @@ def test_changes_and_their_commit(run: Run, rootfs: Path, tmp_path: Path, driver
     fields = [f'storage.driver = "{driver}"', userns]
     ran = run(CHANGES, [rootfs], *fields)
     assert ran.output == ""
-    letters = {"/added": "A", "/d": "C", "/d/gone": "D", "/d/kept": "C", "/etc": "C", "/etc/motd": "C",
-               "/hard too": "C", "/new": "A", "/new/deep": "A", "/new/deep/file": "A", "/new/hard": "A", "/new/link": "A"}  # fmt: skip
+    letters = {
+        "/added": "A", "/d": "C", "/d/gone": "D", "/d/kept": "C", "/etc": "C", "/etc/motd": "C", "/hard too": "C",
+        "/new": "A", "/new/deep": "A", "/new/deep/file": "A", "/new/hard": "A", "/new/link": "A",
+    }  # fmt: skip
     made = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
     assert {each.path: each.kind for each in ran.snapshot.changes() if each.path not in made} == letters
     usage = ran.snapshot.usage()

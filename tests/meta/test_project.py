@@ -51,7 +51,8 @@ def test_every_entry_point_is_a_module_of_its_area() -> None:
     for name, module in PROJECT["project"]["entry-points"]["pycore"].items():
         area, _, plugin = name.partition(".")
         assert module == f"pycore_{area}.{plugin}"
-        assert (ROOT / "plugins" / area / f"pycore_{area}" / f"{plugin}.py").exists(), module
+        place = ROOT / "plugins" / area / f"pycore_{area}"
+        assert (place / f"{plugin}.py").exists() or (place / plugin / "__init__.py").exists(), module
 
 
 def test_packages_of_needs_are_in_the_one_list() -> None:

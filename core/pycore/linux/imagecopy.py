@@ -16,7 +16,8 @@ def copy(layers: Sequence[str], path: str, destination: str) -> bool:
     """Copy the directory at ``path`` in an image, links resolved inside, to a place where there is at most an empty
     directory. Whole or not at all; whether there is such a directory in the image. Raises OSError.
     """
-    temporary = f"{destination}.copied"
+    head, _, name = destination.rpartition("/")
+    temporary = f"{head}/.{name}.copied"
     with contextlib.suppress(FileNotFoundError):
         rmtree.remove(temporary)
     with _shown(layers) as root:

@@ -43,6 +43,7 @@ _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 2, 4, 0x10
 _SECCOMP_SET_MODE_FILTER = 1
 _CLOSE_RANGE_CLOEXEC = 4
+_RENAME_EXCHANGE = 2
 
 _PIVOT_ROOT, _SECCOMP, _RT_SIGACTION = {"x86_64": (155, 317, 13), "aarch64": (41, 277, 134)}.get(
     platform.machine(), (155, 317, 13)
@@ -66,6 +67,7 @@ _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
 _syncfs = _declare("syncfs", c_int)
 _fstatfs = _declare("fstatfs", c_int, ctypes.c_void_p)
+_renameat2 = _declare("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _read = _declare("read", c_int, ctypes.c_void_p, c_ulong)
 _libc.syscall.restype = c_long
 _syscall = cast("Callable[..., int]", _libc.syscall)
@@ -225,6 +227,11 @@ def filesystem_type(fd: int) -> int:
     answer = ctypes.create_string_buffer(256)
     _check(_fstatfs(fd, ctypes.addressof(answer)))
     return int.from_bytes(answer.raw[: ctypes.sizeof(c_long)], sys.byteorder)
+
+
+def exchange(one: str, other: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: each gets the other's name, at once."""
+    _check(_renameat2(_AT_FDCWD, _bytes(one), _AT_FDCWD, _bytes(other), _RENAME_EXCHANGE), one)
 
 
 def syncfs(fd: int) -> None:

@@ -474,7 +474,7 @@ class FakeKernel(Kernel):
     def copy_from_layers(self, layers: Sequence[str], path: str, destination: str) -> bool:
         found = next((f"{layer}{path}" for layer in layers if self.is_dir(f"{layer}{path}")), None)
         if found:
-            self.files.remove_tree(destination)
+            self.rmtree(destination)
             self.files.copy_tree(found, destination)
         return found is not None
 

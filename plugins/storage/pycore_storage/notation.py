@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from pycore.spec import NAME_PATTERN, parse_size
 
 from pycore_storage.sources import is_path
+
+_NO_ID = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,13 @@ class VolumeMount:
     source: str
     target: str
     read_only: bool = False
+    subpath: str = ""
+    """What of the source it is: a directory below it."""
+    copied: bool = True
+    """Whether a new volume begins with what the image has in its place."""
+    uid: int = -1
+    gid: int = -1
+    """Whose the files of the source's owner are inside; -1 leaves them as they are."""
 
     @property
     def named(self) -> bool:
@@ -35,16 +45,42 @@ class TmpfsMount:
 
 
 def parse_volume(text: str) -> VolumeMount:
-    """Read ``SOURCE:TARGET`` or ``SOURCE:TARGET:ro``. Raises ValueError."""
+    """Read ``SOURCE:TARGET`` or ``SOURCE:TARGET:ro,subpath=a/b,uid=1000``. Raises ValueError."""
     source, *rest = text.split(":")
     if not source or len(rest) not in (1, 2):
         raise ValueError('must be SOURCE:TARGET or SOURCE:TARGET:ro, such as "data:/var/lib/data"')
     if not is_path(source) and not re.fullmatch(NAME_PATTERN, source):
         raise ValueError(f'"{source}" is neither a volume\'s name nor a path, which begins with ./, ../ or /')
-    option = rest[1] if len(rest) == 2 else "rw"
-    if option not in ("ro", "rw"):
-        raise ValueError(f'the last part must be ro or rw, not "{option}"')
-    return VolumeMount(source, parse_target(rest[0]), option == "ro")
+    options = dict(map(_volume_option, rest[1].split(","))) if len(rest) == 2 else {}
+    return VolumeMount(source, parse_target(rest[0]), **options)
+
+
+def _volume_option(option: str) -> tuple[str, Any]:
+    key, equals, value = option.partition("=")
+    if option in ("ro", "rw"):
+        return "read_only", option == "ro"
+    if option == "nocopy":
+        return "copied", False
+    if equals and key in ("uid", "gid"):
+        return key, parse_id(value)
+    if equals and key == "subpath":
+        return key, parse_subpath(value)
+    raise ValueError(f'unknown option "{option}"; there are ro, rw, nocopy, subpath=, uid= and gid=')
+
+
+def parse_id(text: str) -> int:
+    """A user's or group's number. Raises ValueError."""
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= _NO_ID:
+        raise ValueError(f'"{text}" is no user or group id')
+    return int(text)
+
+
+def parse_subpath(text: str) -> str:
+    """A path below a volume, without doubled slashes or dots. Raises ValueError."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or ".." in parts or not parts:
+        raise ValueError(f'subpath "{text}" must be a path below the volume, without ..')
+    return "/".join(parts)
 
 
 def parse_tmpfs(text: str) -> TmpfsMount:

@@ -28,10 +28,12 @@ def make(host: Host) -> Make:
         identity: str = "c0ffee",
         declared: dict[str, str | None] | None = None,
         of: Image | None = None,
+        of_volume: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Container:
         tables: dict[str, Sections] = {
-            volume: {NamedVolume: NamedVolume(name=shared)} for volume, shared in (declared or {}).items()
+            volume: {NamedVolume: NamedVolume(name=shared, **(of_volume or {}))}
+            for volume, shared in (declared or {}).items()
         }
         containers: dict[str, Container] = {}
         app = App("shop", Path("/spec"), {"volume": tables}, containers)

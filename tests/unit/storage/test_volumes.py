@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycore.hookspecs import Host
+from pycore.image import Image, ImageConfig
+from pycore.linux import idmap
 from pycore.ops import Context
 from pycore.spec import App, Container
 from pycore.testing.fake import FakeKernel
 from pycore_storage import volumes
-from pycore_storage.ops.mounts import Bind, Tmpfs, Volume
+from pycore_storage.ops.mounts import Bind, OwnVolume, Tmpfs, Volume
 from pycore_storage.volumes import Mounts
 
 Make = Callable[..., Container]
@@ -26,7 +29,7 @@ STORE = "/var/lib/pycore/volumes"
 def test_a_named_volume_is_made_and_stays(make: Make, host: Host, kernel: FakeKernel) -> None:
     container = make(volumes=["data:/srv:ro"], declared={"data": None})
     (volume,) = volumes.pycore_prepare(container, host)
-    assert volume == Volume(f"{STORE}/shop/data", STORE)
+    assert volume == Volume(f"{STORE}/shop/data", STORE, note=f"{STORE}/.notes/shop/data.json")
     volume.do(Context(kernel))
     volume.do(Context(kernel))
     volume.undo(Context(kernel))
@@ -132,6 +135,87 @@ def test_run_declares_the_volumes_that_it_names() -> None:
     source = {"container": {"c": {"image": "host", "storage": table}}}
     assert volumes.pycore_run(source, "c") == {"volume": {"data": {"name": "data"}, "logs": {"name": "logs"}}}
     assert volumes.pycore_run({"container": {"c": {"image": "host"}}}, "c") == {}
+
+
+def test_an_external_volume_must_be_there(make: Make, host: Host, kernel: FakeKernel) -> None:
+    container = make(volumes=["data:/a"], declared={"data": None}, of_volume={"external": True})
+    assert list(volumes.pycore_prepare(container, host)) == []
+    (problem,) = host.problems
+    assert (problem.message, problem.hint) == (
+        "there is no volume data, which is external", "pycore volume create data",
+    )  # fmt: skip
+    kernel.add_file(f"{STORE}/.shared/data/", "")
+    (volume,) = volumes.pycore_prepare(container, host)
+    assert isinstance(volume, Volume)
+    assert volume.path == f"{STORE}/.shared/data"
+
+
+def test_a_new_volume_begins_with_what_the_image_has(make: Make, host: Host, kernel: FakeKernel) -> None:
+    kernel.add_file("/layers/1/data/file", "from the image")
+    image = Image("app:1", digest="sha256:0", layers=("/layers/1",))
+    container = make(
+        "app:1", of=image, volumes=["data:/data", "other:/data/x:nocopy"], declared={"data": None, "other": None}
+    )
+    for _ in range(2):
+        for operation in volumes.pycore_prepare(container, host):
+            operation.do(Context(kernel))
+    assert kernel.read(f"{STORE}/shop/data/file") == "from the image"
+    assert kernel.listdir(f"{STORE}/shop/other") == []
+    assert sum(call.startswith("copy_from_layers") for call in kernel.calls) == 1
+    assert json.loads(kernel.read(f"{STORE}/.notes/shop/data.json"))["labels"] == {}
+
+
+def test_volumes_that_an_image_asks_for_go_with_the_container(make: Make, host: Host, kernel: FakeKernel) -> None:
+    config = ImageConfig(volumes=("/var/lib/db", "/data/", "/proc/x", "relative"))
+    image = Image("app:1", digest="sha256:0", layers=("/layers/1",), config=config)
+    container = make("app:1", of=image, volumes=["data:/data"], declared={"data": None})
+    kernel.add_file("/layers/1/", "")
+    _, own = described = list(volumes.pycore_prepare(container, host))
+    assert isinstance(own, OwnVolume)
+    for operation in described:
+        operation.do(Context(kernel))
+    assert kernel.is_dir(own.path)
+    assert Bind(own.path, "/var/lib/db", recursive=False, own=True) in volumes.pycore_enter(container, host)
+    for operation in reversed(described):
+        operation.undo(Context(kernel))
+    assert not kernel.exists(own.path)
+    assert kernel.is_dir(f"{STORE}/shop/data")
+
+
+def test_ids_of_a_mount_count_more_than_those_of_its_volume(make: Make, host: Host, kernel: FakeKernel) -> None:
+    container = make(volumes=["data:/a", "data:/b:uid=7"], declared={"data": None}, of_volume={"uid": 5, "gid": 6})
+    for operation in volumes.pycore_prepare(container, host):
+        operation.do(Context(kernel))
+    one, other = volumes.pycore_enter(container, host)
+    assert isinstance(one, Bind)
+    assert isinstance(other, Bind)
+    assert ((one.uid, one.gid), (other.uid, other.gid)) == ((5, 6), (7, 6))
+    ctx = Context(kernel)
+    one.hold(ctx)
+    shown = kernel.descriptors[ctx.held[one]].options
+    assert (shown["users"], shown["groups"]) == (
+        idmap.lines(0, idmap.ALL, (0, 5)), idmap.lines(0, idmap.ALL, (0, 6)),
+    )  # fmt: skip
+    kernel.close_all()
+
+
+@given(st.integers(0, 70000), st.integers(0, 65535), st.sampled_from([0, 100000]))
+def test_a_map_swaps_two_ids_and_leaves_the_others(disk: int, seen: int, first: int) -> None:
+    found: dict[int, int] = {}
+    for line in idmap.lines(first, 65536, (disk, seen)).splitlines():
+        inside, outside, length = map(int, line.split())
+        assert length > 0
+        for step in range(length):
+            assert inside + step not in found
+            found[inside + step] = outside + step
+    expected = {each: first + each for each in range(65536)}
+    if disk != seen:
+        expected[disk] = first + seen
+        if disk < 65536:
+            expected[seen] = first + disk
+        else:
+            del expected[seen]
+    assert found == expected
 
 
 def test_inspect_says_where_the_data_is(make: Make, host: Host) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pycore.linux import libc
@@ -29,22 +32,22 @@ class Volume(Operation):
     """The directory of all volumes, closed to other users."""
     place: str = ""
     layers: tuple[str, ...] = ()
-    uid: int = 0
-    gid: int = 0
-    """Whose a new one is, where the image has nothing in its place."""
+    note: str = ""
+    """The file in which it is noted what the volume is, for people; none for a volume without a name."""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def do(self, ctx: Context) -> None:
-        ctx.kernel.mkdir(self.store, 0o700)
-        with ctx.kernel.locked(self.store):
-            if ctx.kernel.is_dir(self.path) and (not self.layers or ctx.kernel.listdir(self.path)):
+        kernel = ctx.kernel
+        kernel.mkdir(self.store, 0o700)
+        with kernel.locked(self.store):
+            if kernel.is_dir(self.path) and (not self.layers or kernel.listdir(self.path)):
                 return
-            ctx.kernel.mkdir(posixpath.dirname(self.path))
-            if self.layers and ctx.kernel.copy_from_layers(self.layers, self.place, self.path):
-                return
-            if not ctx.kernel.is_dir(self.path):
-                ctx.kernel.mkdir(self.path)
-                if self.uid or self.gid:
-                    ctx.kernel.chown(self.path, self.uid, self.gid)
+            kernel.mkdir(posixpath.dirname(self.path))
+            if not (self.layers and kernel.copy_from_layers(self.layers, self.place, self.path)):
+                kernel.mkdir(self.path)
+            if self.note and not kernel.exists(self.note):
+                kernel.mkdir(posixpath.dirname(self.note))
+                kernel.replace(self.note, note_of(dict(self.labels)))
 
     def probe(self, ctx: Context) -> bool | None:
         return ctx.kernel.is_dir(self.path)
@@ -52,6 +55,11 @@ class Volume(Operation):
     def explain(self) -> str:
         content = f", with what the image has in {self.place}" if self.layers else ""
         return f"make the volume {self.path}{content}, unless it is there"
+
+
+def note_of(labels: Mapping[str, str]) -> str:
+    """What is noted of a new volume."""
+    return json.dumps({"created": time.time(), "labels": dict(labels)})
 
 
 @dataclass(frozen=True)
