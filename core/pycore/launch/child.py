@@ -83,8 +83,11 @@ def _live(
         gc.disable()
         _start_anew(request, ctx, channel, stdio)
         arrive()
-        _say_entered(request, ctx, channel)
-        _expect(channel, "go")
+        joined = "target" in ctx.held  # nothing on the host waits to be done for it: it goes on by itself
+        if request.terminal or not joined:
+            _say_entered(request, ctx, channel)
+        if not joined:
+            _expect(channel, "go")
         _let_go_of_the_host()
         inside.confine(request, ctx)
         if function is None:
@@ -194,7 +197,9 @@ def _execute(name: str, argv: tuple[str, ...], ctx: Context) -> NoReturn:
     else:
         candidates = [f"{directory or '.'}/{program}" for directory in environment["PATH"].split(":")]
     refused: OSError | None = None
-    for candidate in candidates:
+    # A failing execve(2) costs more than a look; where nothing is to be seen, it says best what is wrong.
+    there = [candidate for candidate in candidates if os.access(candidate, os.F_OK)]
+    for candidate in there or candidates:
         try:
             if ctx.init:
                 _execute_init(*ctx.init, candidate, argv, environment)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from pycore.errors import PycoreError, SupervisorError
 from pycore.launch import link as links
@@ -96,6 +96,18 @@ class Starting(Protocol):
         ...
 
 
+def give_up(starting: Starting, error: BaseException, settle: Callable[[], None] = lambda: None) -> NoReturn:
+    """A start has failed: kill the process, ``settle`` what that leaves, and raise what had gone wrong first.
+
+    What the process has said of a failure of its own came before any of ours.
+    """
+    cause = starting.abandon()
+    settle()
+    if cause and cause is not error:
+        raise cause from error
+    raise error
+
+
 class Launcher(Protocol):
     """Starts containers; a fake one in :mod:`pycore.testing` does so without a process."""
 
@@ -109,7 +121,8 @@ class Launcher(Protocol):
     def execute(self, request: Request, target_pidfd: int, stdio: Stdio) -> Starting:
         """Clone one more process for a container that runs: it joins what the first process is in.
 
-        Its end is told under ``request.id``, and not written down. Raises StartError.
+        It waits for nobody before its program, but what goes wrong is still heard of in :meth:`Starting.go`. Its end
+        is told under ``request.id``, and not written down. Raises StartError.
         """
         ...
 
@@ -415,7 +428,7 @@ class SpawnerLauncher:
         ours, theirs = Channel.pair()
         kept = {**stdio.kept, "channel": ours.fileno()} if hold else stdio.kept
         fds = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *target, *kept.values())
-        launched = Launched(request.name, ours)
+        launched = Launched(request.name, ours, waits=not target)
         tracked = _Tracked(request.id, link, bool(target), keeper=link)
         try:
             self._expect(link, launched, tracked)

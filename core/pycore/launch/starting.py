@@ -23,6 +23,8 @@ class Launched:
     """The caller's to close."""
     is_inside: bool = False
     """Whether it has said so; one that is taken over said it to somebody else."""
+    waits: bool = True
+    """Whether it waits for words of ours; one more process of a container goes on by itself."""
     _terminal: int = -1
     _error: PycoreError | None = field(default=None)
 
@@ -57,7 +59,8 @@ class Launched:
         return True
 
     def mapped(self) -> None:
-        self._say("mapped")
+        if self.waits:
+            self._say("mapped")
 
     def entered(self) -> int:
         while not self.is_inside and self._listen():
@@ -68,7 +71,7 @@ class Launched:
         return terminal
 
     def go(self) -> None:
-        said = self._say("go")
+        said = not self.waits or self._say("go")
         while self._listen():
             pass
         self.channel.close()

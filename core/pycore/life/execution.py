@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
-from pycore.launch.launcher import Launcher, Starting, Stdio
+from pycore.launch.inside import ended
+from pycore.launch.launcher import Launcher, Starting, Stdio, give_up
 from pycore.launch.namespaces import Namespaces
 from pycore.launch.request import Request
 from pycore.life.live import Live, exit_code
@@ -126,7 +127,7 @@ class Executions:
             terminal=terminal,
             window=window,
         )
-        self._begin(execution, lambda: self._launcher().execute(request, live.pidfd, stdio), terminal)
+        self._join(execution, live, request, stdio, terminal)
         return execution
 
     def call(self, live: Live | None, container: Container, call: str, words: Sequence[str], stdio: Stdio) -> Execution:
@@ -138,8 +139,7 @@ class Executions:
         execution = Execution(f"{container.id}.{next(self._numbers)}", container.id)
         request = Request(execution.id, container.full_name, (), tuple(words), {}, call=call)
         if live:
-            pidfd = live.pidfd
-            self._begin(execution, lambda: self._launcher().execute(request, pidfd, stdio))
+            self._join(execution, live, request, stdio)
             return execution
         host = self._host()
         enter = self._plugins.describe(Phase.ENTER, container, host)
@@ -156,6 +156,16 @@ class Executions:
 
         self._begin(execution, lambda: self._launcher().launch(mounted, stdio), before=map_ids)
         return execution
+
+    def _join(self, execution: Execution, live: Live, request: Request, stdio: Stdio, terminal: bool = False) -> None:
+        """The process may end meanwhile, and the number of its descriptor be another's: it is held by one of ours."""
+        target = live.process()
+        if target < 0:
+            raise ended(request.name)
+        try:
+            self._begin(execution, lambda: self._launcher().execute(request, target, stdio), terminal)
+        finally:
+            os.close(target)
 
     def _begin(
         self,
@@ -175,10 +185,7 @@ class Executions:
                 execution.terminal = starting.entered() if terminal else -1
                 starting.go()
             except BaseException as error:
-                cause = starting.abandon()
-                if cause and cause is not error:
-                    raise cause from error
-                raise
+                give_up(starting, error)
         except BaseException:
             self._running.pop(execution.id, None)
             execution.close()

@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
+from typing import NoReturn
 
 from pycore.errors import Conflict, PycoreError, StartError, noted
 from pycore.hookspecs import End, Host
 from pycore.launch.idmap import ids, root_id
-from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, start_time
+from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, give_up, start_time
 from pycore.launch.request import Request
 from pycore.life.execute import Executor
 from pycore.life.execution import Executions, InsideOf
@@ -240,15 +241,15 @@ class Lifecycle:
         self.watch_health(live)
         self.tell()
 
-    def _give_up(self, live: Live, starting: Starting, error: BaseException) -> None:
+    def _give_up(self, live: Live, starting: Starting, error: BaseException) -> NoReturn:
         """A start has failed: raise why, when all of it is undone."""
         live.failed = True
-        cause = starting.abandon()
-        live.decided.set()
-        live.settled.wait(KILL_WAIT)
-        if cause and cause is not error:
-            raise cause from error
-        raise error
+
+        def settle() -> None:
+            live.decided.set()
+            live.settled.wait(KILL_WAIT)
+
+        give_up(starting, error, settle)
 
     def let_go(self, live: Live) -> None:
         """Start the program of a container that was created and waits. Raises StartError."""

@@ -56,13 +56,19 @@ class Live:
         with self.lock:
             return os.dup(self.kept[name]) if name in self.kept else -1
 
+    def process(self) -> int:
+        """A descriptor of the process (pidfd), the caller's to close; -1 where we have let go of it."""
+        with self.lock:
+            return os.dup(self.pidfd) if self.pidfd >= 0 else -1
+
     def close(self) -> None:
         """Let go of the process; an adopted one that had ended already was never held."""
         starting, self.starting = self.starting, None
         if starting:
             starting.close()
         kept, self.kept = self.kept, {}
-        for fd in (self.pidfd, *kept.values()):
+        pidfd, self.pidfd = self.pidfd, -1
+        for fd in (pidfd, *kept.values()):
             if fd >= 0:
                 os.close(fd)
 

@@ -60,14 +60,16 @@ def resolve(user: str, extra_groups: Sequence[str], passwd: str, group: str) -> 
     if wanted_group:
         gid = _group_id(wanted_group, group)
     elif name is not None:
-        groups = [int(fields[2]) for fields in _lines(group, 4) if name in fields[3].split(",")]
+        groups = [int(fields[2]) for fields in _lines(group, 4, name) if name in fields[3].split(",")]
     groups += [_group_id(extra, group) for extra in extra_groups]
     return Identity(uid, gid, tuple(dict.fromkeys(groups))[:MAX_GROUPS], home)
 
 
-def _lines(text: str, count: int) -> Iterator[list[str]]:
-    """The lines of passwd(5) or group(5) that have as many fields as they should, and a number in the third."""
+def _lines(text: str, count: int, word: str = "") -> Iterator[list[str]]:
+    """The lines of passwd(5) or group(5) with a word in them, as many fields as there should be, a number the third."""
     for line in text.splitlines():
+        if word not in line:
+            continue
         fields = line.split(":")
         if len(fields) == count and number(fields[2]) is not None:
             yield fields
