@@ -16,6 +16,9 @@ from typing import Literal
 from pycore.linux import libc
 
 OPAQUE = "trusted.overlay.opaque"
+_PRIVATE = "trusted.overlay."
+"""Of attributes that overlayfs notes down for itself."""
+_CHUNK = 1 << 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 Kind = Literal["A", "C", "D"]
@@ -57,6 +60,16 @@ def changes_of_tree(tree: str, lower: Sequence[str], differs: Differs) -> list[C
     """The same for a whole tree that was copied from the layers, but for devices and sockets, and then changed."""
     with _Layers(lower) as layers, _Opened(tree) as top:
         found = list(_of_tree(top, layers, differs))
+    return _complete(found, ())
+
+
+def changes_between(old: Sequence[str], new: Sequence[str]) -> list[Change]:
+    """What is different in what some layers make together from what others do; what both have is not looked at.
+
+    Files are the same when they are of the same kind, owner, mode and attributes, and have the same content.
+    """
+    with _Layers(old) as before, _Layers(new) as after:
+        found = list(_between(before, after))
     return _complete(found, ())
 
 
@@ -116,6 +129,63 @@ def _of_tree(top: int, layers: _Layers, differs: Differs) -> Iterator[Change]:
                     yield Change(f"{path}/{name}", "D")
 
 
+def _between(before: _Layers, after: _Layers) -> Iterator[Change]:
+    waiting = [("", before.all, after.all)]
+    for path, under, over in waiting:
+        if before.paths(under) == after.paths(over):
+            continue
+        with before.at(path, under) as one, after.at(path, over) as other:
+            for name in sorted(one.every() | other.every()):
+                inner, old, new = f"{path}/{name}", one.find(name), other.find(name)
+                if old is None and new is None:
+                    continue
+                if old is None or new is None:
+                    yield Change(inner, "D" if new is None else "A")
+                elif not _same(old, new, name):
+                    yield Change(inner, "C")
+                if new and stat.S_ISDIR(new.info.st_mode):
+                    waiting.append((inner, old.under if old else (), new.under))
+
+
+def _same(old: _Found, new: _Found, name: str) -> bool:
+    one, other = old.info, new.info
+    if os.path.samestat(one, other):
+        return True
+    if (one.st_mode, one.st_uid, one.st_gid) != (other.st_mode, other.st_uid, other.st_gid):
+        return False
+    if stat.S_ISLNK(one.st_mode):
+        return os.readlink(name, dir_fd=old.fd) == os.readlink(name, dir_fd=new.fd)
+    if not stat.S_ISREG(one.st_mode) and not stat.S_ISDIR(one.st_mode):
+        return one.st_rdev == other.st_rdev
+    with _file(old.fd, name) as first, _file(new.fd, name) as second:
+        if _attributes(first) != _attributes(second):
+            return False
+        return stat.S_ISDIR(one.st_mode) or (one.st_size == other.st_size and _same_content(first, second))
+
+
+def _same_content(first: int, second: int) -> bool:
+    while True:
+        one, other = os.read(first, _CHUNK), os.read(second, _CHUNK)
+        if one != other or not one:
+            return one == other
+
+
+def _attributes(fd: int) -> dict[str, bytes]:
+    try:
+        return {name: os.getxattr(fd, name) for name in os.listxattr(fd) if not name.startswith(_PRIVATE)}
+    except OSError:  # a file system without them
+        return {}
+
+
+@contextlib.contextmanager
+def _file(directory: int, name: str) -> Generator[int, None, None]:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 # -- layers, one over the other --------------------------------------------------------------------------
 
 
@@ -145,6 +215,10 @@ class _Layers:
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
+
+    def paths(self, under: tuple[int, ...]) -> list[str]:
+        """Which layers these are."""
+        return [self._paths[number] for number in under]
 
     def at(self, path: str, under: tuple[int, ...]) -> _Directory:
         """One directory of those layers that have a part in it."""
@@ -191,8 +265,11 @@ class _Directory:
 
     def names(self) -> list[str]:
         """All that there is here."""
-        every = {entry.name for directory in self._parts.values() for entry in _scan(directory)}
-        return sorted(name for name in every if self.find(name))
+        return sorted(name for name in self.every() if self.find(name))
+
+    def every(self) -> set[str]:
+        """All that some layer says something of."""
+        return {entry.name for directory in self._parts.values() for entry in _scan(directory)}
 
 
 def _scan(directory: int) -> list[os.DirEntry[str]]:

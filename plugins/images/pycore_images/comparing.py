@@ -1,11 +1,14 @@
-"""What two images' makers say differently of running them."""
+"""What is different between two images: what their makers say of running them, and their files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pycore.linux.layered import Change, changes_between
+
 from pycore_images import documents
+from pycore_images.store import Store
 
 
 def differing(old: documents.Image, new: documents.Image) -> dict[str, tuple[Any, Any]]:
@@ -16,6 +19,12 @@ def differing(old: documents.Image, new: documents.Image) -> dict[str, tuple[Any
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     }
+
+
+def differing_files(store: Store, old: documents.Image, new: documents.Image) -> list[Change]:
+    """What became of the files of one in the other; layers that both have are not looked at. Raises NotFound."""
+    before, after = ([str(tree) for tree in store.layer_trees(image)] for image in (old, new))
+    return changes_between(before, after)
 
 
 def _flat(image: documents.Image) -> Mapping[str, Any]:
