@@ -62,6 +62,17 @@ def _nothing() -> None:
     """A check that finds nothing."""
 
 
+def _renamed(app: AppRecord, record: ContainerRecord) -> AppRecord:
+    """What was applied of an app whose one container has another name by now."""
+    name = record.name
+    (generation,) = app.generations.values() or (1,)
+    stopped = (name,) if app.stopped else ()
+    ids, images = {name: record.id}, {name: record.image}
+    return replace(
+        app, name=name, source=record.source, generations={name: generation}, ids=ids, images=images, stopped=stopped
+    )
+
+
 STARTS = 4
 """Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
 
@@ -419,7 +430,10 @@ class Engine:
 
     def _write_app(self, plan: Plan) -> None:
         app = plan.app
-        self.state.write_app(AppRecord(app.name, app.source, str(app.directory), app.file, plan.generations))
+        current = set(plan.ids.values())
+        made = {record.name: record.image for record in self._records(app.name) if record.id in current}
+        record = AppRecord(app.name, app.source, str(app.directory), app.file, plan.generations, plan.ids, made)
+        self.state.write_app(record)
 
     def down(self, name: str, seconds: float | None = None) -> list[str]:
         """Stop and remove all containers of an app; volumes stay. Returns their names. Raises NotFound.
@@ -587,8 +601,7 @@ class Engine:
             self._refuse_taken(new)
             renamed = life.rename(record, new)
             if app:
-                generations = {new: app.generations.get(record.name, 1)}
-                self.state.write_app(replace(app, name=new, source=renamed.source, generations=generations, stopped=()))
+                self.state.write_app(_renamed(app, renamed))
                 self.state.forget_app(record.app)
             return renamed
 

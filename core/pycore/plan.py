@@ -287,7 +287,8 @@ def identity(instance: str, full_name: str, generation: int) -> str:
 
 def applied_identity(applied: AppRecord, name: str, instance: str) -> str:
     """The id of the container that an app has under a name since it was last applied."""
-    return identity(instance, f"{applied.name}/{name}", applied.generations.get(name, 1))
+    known = applied.ids.get(name)
+    return known or identity(instance, f"{applied.name}/{name}", applied.generations.get(name, 1))
 
 
 def undo_all(record: ContainerRecord) -> tuple[Operation, ...]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from pycore.convergence.applying import dependencies, has_reached
 from pycore.errors import PycoreError
 from pycore.hookspecs import End
+from pycore.image import Image
 from pycore.life.lifecycle import Lifecycle
 from pycore.order import at_once, in_order
-from pycore.plan import applied_identity, describe
+from pycore.plan import applied_identity
 from pycore.records.state import AppRecord
+from pycore.resolve import resolve
 from pycore.source.load import load_source
 from pycore.spec import App, Container
 
@@ -27,6 +29,8 @@ def come_back(life: Lifecycle, record: AppRecord, number: int) -> None:
     """
     try:
         app = load_source(record.source, directory=Path(record.directory), plugins=life.plugins)
+        if not record.images:  # it was applied by a version that did not keep what its containers are made of
+            app = resolve(app, life.plugins, life.host()).app
     except PycoreError as error:
         _complain(record.name, error)
         return
@@ -58,7 +62,8 @@ class _ComingBack:
     def _with_id(self, container: Container) -> Container:
         found = applied_identity(self.record, container.name, self.life.host().instance)
         self.ids[container.name] = found
-        return container.with_id(found)
+        image = self.record.images.get(container.name)
+        return (container.made_of(Image.from_json(image)) if image else container).with_id(found)
 
     def _guarded(self, container: Container, act: Callable[[Container], None]) -> None:
         try:
@@ -71,8 +76,7 @@ class _ComingBack:
             self.life.tell()
 
     def _prepare(self, container: Container) -> None:
-        description = describe(self.life.plugins, container, self.life.host())
-        self.life.prepare(container, description)
+        self.life.prepare(container, self.life.describe(container))
 
     def _start(self, container: Container) -> None:
         record = self.life.state.container(container.id)

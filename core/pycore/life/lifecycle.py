@@ -274,11 +274,15 @@ class Lifecycle:
                 return
             record = self.current(record)
             container = self.container(record)
-            host = self.host()
-            description = describe(self.plugins, container, host)
-            if host.problems:
-                raise StartError(f"{record.full_name}: " + "; ".join(problem.message for problem in host.problems))
-            self.start(record, container, description, restart=restart)
+            self.start(record, container, self.describe(container), restart=restart)
+
+    def describe(self, container: Container) -> Description:
+        """What is to be done for a container as it was made. Raises StartError for what stands in its way by now."""
+        host = self.host()
+        description = describe(self.plugins, container, host)
+        if host.problems:
+            raise StartError(f"{container.full_name}: " + "; ".join(problem.message for problem in host.problems))
+        return description
 
     # -- holding still -----------------------------------------------------------------------------------
 

@@ -115,6 +115,10 @@ class AppRecord:
     file: str = ""
     generations: Mapping[str, int] = field(default_factory=dict[str, int])
     """Container name to how often it was made: it goes into the id."""
+    ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Container name to its id, which stays when the container is renamed: its layer is found by it."""
+    images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Container name to what it is made of, as its record has it: so that the same comes back after a boot."""
     stopped: Sequence[str] = ()
     """Containers that a person stopped: they stay so when the host starts anew."""
     version: int = VERSION
