@@ -27,7 +27,7 @@ from pycore.convergence.changes import finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError, noted
-from pycore.hookspecs import DEFAULT_RUN_DIR, Host
+from pycore.hookspecs import DEFAULT_RUN_DIR, DiskUse, Host
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.life.attachment import Attachment
 from pycore.life.execute import Executor, Timing
@@ -39,6 +39,7 @@ from pycore.logs import EVERYTHING, STDOUT, Chunk, Log, NoLog, Query
 from pycore.logs.following import NOBODY, Asking, Source, chunks, lines
 from pycore.logs.lines import Line
 from pycore.logs.pump import LogPump
+from pycore.looking.disk import used
 from pycore.looking.stats import Sample, take
 from pycore.looking.told import Told
 from pycore.looking.top import Process, processes
@@ -244,6 +245,10 @@ class Engine:
         """What containers use at this moment; all that run, where none is named. Raises NotFound."""
         records = [self.find(name) for name in names] if names else self.containers()
         return take(records, self._container, self.plugins, self.host())
+
+    def disk(self) -> list[DiskUse]:
+        """What is kept in the data dir takes on the disk. May have to look at each file of containers and volumes."""
+        return used(self.containers(), self._container, self.plugins, self.host())
 
     def logs(
         self,

@@ -91,6 +91,22 @@ class Found:
     (:attr:`pycore.ops.Context.tell`). It is not undone: what is here is not fetched again."""
 
 
+@dataclass(frozen=True)
+class DiskUse:
+    """What things of one kind take in the data dir."""
+
+    kind: str
+    """``images``, ``volumes``."""
+    total: int
+    """How many there are,"""
+    active: int
+    """and how many of them containers use."""
+    bytes: int
+    """On the disk; what several have is counted once."""
+    reclaimable: int
+    """Bytes that go when all are removed that nobody uses."""
+
+
 class Probe(Protocol):
     """One way to ask a container how it is."""
 
@@ -373,6 +389,11 @@ class Hooks:
         """What ``ps`` and ``inspect`` show of a container: addresses, ports, paths; plain values under words of the
         plugin's choice.
         """
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_disk(self, host: Host, containers: Sequence[Container], running: Collection[str]) -> Iterable[DiskUse]:
+        """What the plugin keeps in the data dir, for ``pycore df``; ``running`` are the ids of containers that run."""
         raise NotImplementedError
 
     @hookspec

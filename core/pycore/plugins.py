@@ -7,14 +7,26 @@ it by name: then it is an error that says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
 from pycore.errors import PluginError, Problem, PycoreError
-from pycore.hookspecs import GROUP, AlarmSource, Driver, End, Found, HealthCheck, Hooks, Host, Requirement, Snapshot
+from pycore.hookspecs import (
+    GROUP,
+    AlarmSource,
+    DiskUse,
+    Driver,
+    End,
+    Found,
+    HealthCheck,
+    Hooks,
+    Host,
+    Requirement,
+    Snapshot,
+)
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Container, Process, Section
@@ -222,6 +234,15 @@ class Plugins:
         for _, found in self._ask("pycore_inspect", container, host):
             merged.update(cast(Mapping[str, Any], found))
         return merged
+
+    def disk(self, host: Host, containers: Sequence[Container], running: Collection[str]) -> list[DiskUse]:
+        """What plugins keep in the data dir."""
+        found: list[DiskUse] = []
+        for name, caller in self._callers("pycore_disk"):
+            told = {"host": host, "containers": containers, "running": running}
+            for uses in self._guard(name, "pycore_disk", "this host", caller, **told):
+                found += uses
+        return found
 
     def idle(self, host: Host) -> None:
         """Tell all that there is time to tidy up."""

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pycore.cli import attach, containers, cp, events, execute, files, host, logs, looking, run, stats, systemd
+from pycore.cli import attach, containers, cp, df, events, execute, files, host, logs, looking, run, stats, systemd
 from pycore.cli.parser import Ended, Family, make_parser
 from pycore.cli.session import Interrupted, Session, report
 from pycore.engine import Engine
@@ -18,7 +18,7 @@ from pycore.errors import PycoreError
 
 FAMILIES: tuple[Family, ...] = (
     files.verbs, run.verbs, execute.verbs, attach.verbs, cp.verbs, looking.verbs, logs.verbs, stats.verbs, events.verbs,
-    containers.verbs, host.verbs, systemd.verbs,
+    containers.verbs, df.verbs, host.verbs, systemd.verbs,
 )  # fmt: skip
 """In the order in which ``pycore --help`` lists their verbs; those of plugins follow."""
 

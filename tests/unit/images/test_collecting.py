@@ -16,7 +16,7 @@ from pycore.errors import NotFound
 from pycore.hookspecs import Host
 from pycore.linux.look import Look
 from pycore.linux.measure import measure
-from pycore_images import documents, tidying
+from pycore_images import documents, keeping
 from pycore_images.collecting import DAY, Collected, collect, prune, reach, unnamed, users
 from pycore_images.content import CONFIG, LAYER, MANIFEST, Damaged, Descriptor
 from pycore_images.store import Store
@@ -259,6 +259,6 @@ def test_the_supervisor_lets_go_of_old_content_when_nobody_asks_for_anything(sto
     old = time.time() - DAY - 60
     for place in (*(store.root / "blobs" / "sha256").iterdir(), *(store.root / "layers").iterdir()):
         os.utime(place, (old, old))
-    tidying.pycore_idle(Host(Look(), store.root.parent / "run", store.root.parent))
+    keeping.pycore_idle(Host(Look(), store.root.parent / "run", store.root.parent))
     assert is_whole(store, kept)
     assert not store.has_blob(gone.digest)

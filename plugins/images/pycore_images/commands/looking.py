@@ -18,10 +18,11 @@ from pycore.errors import NotFound, UsageError
 
 from pycore_images import collecting, documents, reference
 from pycore_images.commands import diskuse
-from pycore_images.commands.naming import familiar, find, image_of, known, short_id
+from pycore_images.commands.naming import familiar, find, image_of, short_id
 from pycore_images.commands.places import store_of
 from pycore_images.commands.verbs import add, image_argument
 from pycore_images.content import Damaged, Descriptor
+from pycore_images.keeping import known
 from pycore_images.store import Store
 from pycore_images.usage import layer_usage
 
@@ -35,7 +36,11 @@ def verbs(verb: Verb, engine: Engine) -> None:
     add(verb, ("image ls", "images"), _ls, "list the images that are here", _ls_arguments)
     add(verb, ("image inspect",), _inspect, "tell all about images", lambda parser: image_argument(parser, many=True))
     add(verb, ("image history",), _history, "say how an image was made, the last step first", _history_arguments)
-    add(verb, ("image df",), diskuse.df, "say what images, containers and volumes take on the disk", diskuse.arguments)
+    add(verb, ("image df",), diskuse.df, "say what each image takes on the disk, and shares with others", _nothing)
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """It takes no words."""
 
 
 def _ls_arguments(parser: argparse.ArgumentParser) -> None:

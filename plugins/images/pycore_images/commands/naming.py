@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from pycore.errors import Conflict, NotFound, UsageError
 
-from pycore_images import collecting, documents, reference
+from pycore_images import documents, reference
 from pycore_images.content import Damaged, Descriptor
+from pycore_images.keeping import known
 from pycore_images.store import Store
 
 ID = 12
@@ -44,11 +45,6 @@ def find(store: Store, word: str) -> Named:
     if root:
         return Named(root)
     raise NotFound(f"there is no image {word!r} here", hint=_close(names, word))
-
-
-def known(store: Store) -> list[tuple[str, Descriptor]]:
-    """Every name with what it leads to, and images without one under none."""
-    return [*sorted(store.references().items()), *(("", root) for root in collecting.unnamed(store))]
 
 
 def image_of(store: Store, root: Descriptor) -> documents.Image:
