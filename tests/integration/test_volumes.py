@@ -103,6 +103,14 @@ def test_an_external_volume(pycore: Command, rootfs: Path) -> None:
     assert (pycore.data_dir / "volumes/.shared/data/x").exists()
 
 
+def test_what_a_container_has_written(pycore: Command, rootfs: Path) -> None:
+    pycore("apply", pycore.write(spec(rootfs, "mkdir /new; touch /new/file; cat /bin/sh > /etc/big")))
+    assert pycore("diff", "v/c").splitlines()[-4:] == ["C /etc", "A /etc/big", "A /new", "A /new/file"]
+    (row,) = pycore.json("ps", "-a", "--size")
+    assert (rootfs / "bin/sh").stat().st_size < row["disk_bytes"] < 10 << 20
+    assert pycore("ps", "-a", "-s").splitlines()[0].endswith("SIZE")
+
+
 # -- verbs -----------------------------------------------------------------------------------------------------
 
 
@@ -222,9 +230,11 @@ def test_what_runs_is_not_replaced(pycore: Command, rootfs: Path) -> None:
 def test_a_reader_that_goes_ends_a_backup(pycore: Command) -> None:
     pycore("volume", "create", "big")
     (pycore.data_dir / "volumes/.shared/big/file").write_bytes(os.urandom(4 << 20))
-    process = pycore.popen("volume", "backup", "big")
-    assert process.stdout
-    process.stdout.buffer.read(100)
+    theirs, ours = os.pipe()
+    process = pycore.popen("volume", "backup", "big", stdout=ours)
+    os.close(ours)
+    os.read(theirs, 100)
     process.terminate()
     process.communicate(timeout=20)
+    os.close(theirs)
     pycore("volume", "rm", "big")

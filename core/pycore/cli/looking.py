@@ -1,4 +1,4 @@
-"""Verbs that look at containers and change nothing: ps, inspect, top."""
+"""Verbs that look at containers and change nothing: ps, inspect, top, diff."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pycore.cli.names import Filter
 from pycore.cli.parser import Verb
 from pycore.cli.plans import operation_json
-from pycore.cli.rows import COLUMNS, cells, row_of
+from pycore.cli.rows import COLUMNS, Row, cells, row_of
 from pycore.cli.screen import Cell, Column
 from pycore.cli.session import Session
 from pycore.cli.text import ago, size
 from pycore.engine import Engine
+from pycore.errors import PycoreError
+from pycore.hookspecs import Snapshot
 from pycore.looking.top import Process
+from pycore.plan import container_of
 from pycore.records.state import ContainerRecord
 
 _NUMBER = re.compile(r"(\d{1,18})")
@@ -26,6 +29,7 @@ def verbs(verb: Verb, engine: Engine) -> None:
     ps.add_argument("-a", "--all", action="store_true", help="also those that do not run")
     ps.add_argument("-q", "--quiet", action="store_true", help="names only")
     ps.add_argument("-n", "--last", metavar="N", type=int, help="the N that were made last, running or not")
+    ps.add_argument("-s", "--size", action="store_true", help="also what each takes on the disk by what it has written")
     ps.add_argument("--no-trunc", action="store_true", help="cut nothing short")
     ps.add_argument(
         "--filter", metavar="KEY=VALUE", action="append", default=[],
@@ -35,6 +39,8 @@ def verbs(verb: Verb, engine: Engine) -> None:
     inspect.add_argument("container", metavar="CONTAINER")
     top = verb("top", _top, "list the processes of a container")
     top.add_argument("container", metavar="CONTAINER")
+    diff = verb("diff", _diff, "list what a container has added (A), changed (C) and deleted (D)")
+    diff.add_argument("container", metavar="CONTAINER")
 
 
 def _ps(session: Session, arguments: argparse.Namespace) -> int:
@@ -45,8 +51,30 @@ def _ps(session: Session, arguments: argparse.Namespace) -> int:
         return 0
     rows = [row_of(session.engine, record) for record in records]
     full = arguments.no_trunc or session.terminal  # a terminal cuts what is too wide for it
-    session.table(rows, COLUMNS, lambda: [cells(row, full) for row in rows], plain=arguments.no_trunc)
+    columns, shown = COLUMNS, cells
+    if arguments.size:
+        for row, record in zip(rows, records, strict=True):
+            row["disk_bytes"] = _disk_bytes(session.engine, record)
+        columns, shown = (*COLUMNS, Column("SIZE", right=True)), _with_size
+    session.table(rows, columns, lambda: [shown(row, full) for row in rows], plain=arguments.no_trunc)
     return 0
+
+
+def _with_size(row: Row, full: bool) -> Sequence[Cell]:
+    taken = row["disk_bytes"]
+    return (*cells(row, full), Cell("-" if taken is None else size(taken)))
+
+
+def _disk_bytes(engine: Engine, record: ContainerRecord) -> int | None:
+    """None where the driver does not know."""
+    try:
+        return _snapshot(engine, record).usage().bytes
+    except (PycoreError, OSError):
+        return None
+
+
+def _snapshot(engine: Engine, record: ContainerRecord) -> Snapshot:
+    return engine.plugins.snapshot(container_of(record, engine.plugins), engine.host())
 
 
 def _wanted(records: Sequence[ContainerRecord], arguments: argparse.Namespace) -> list[ContainerRecord]:
@@ -108,4 +136,14 @@ def _top(session: Session, arguments: argparse.Namespace) -> int:
         ]  # fmt: skip
 
     session.table([vars(each) for each in processes], _TOP, rows)
+    return 0
+
+
+_STYLES = {"A": "green", "C": "yellow", "D": "red"}
+
+
+def _diff(session: Session, arguments: argparse.Namespace) -> int:
+    changes = _snapshot(session.engine, session.engine.find(arguments.container)).changes()
+    plain = [{"path": each.path, "kind": each.kind} for each in changes]
+    session.lines(plain, lambda: "".join(f"{each.kind} {each.path}\n" for each in changes), _STYLES)
     return 0

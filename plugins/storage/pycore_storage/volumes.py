@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pycore.errors import Problem
-from pycore.hookspecs import Host, hookimpl
+from pycore.hookspecs import DiskUse, Host, hookimpl
 from pycore.ops import Operation
 from pycore.source.wording import did_you_mean
 from pycore.spec import App, Change, Container, Many, Name, Section, Text, looks, pick, setting
@@ -254,6 +254,17 @@ def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
         for target in own_volumes(container)
     ]
     return {"volumes": named + own}
+
+
+@hookimpl
+def pycore_disk(host: Host, containers: Sequence[Container]) -> Iterator[DiskUse]:
+    """The named volumes; those of an image's wish are their containers'."""
+    store = VolumeStore(host.data_dir)
+    mounts = [(parse_volume(text), each) for each in containers if Mounts in each for text in each[Mounts].volumes]
+    used = {name_of(mount, container) for mount, container in mounts if mount.named}
+    taken = {volume.name: store.usage(volume.name).bytes for volume in store.all()}
+    unused = sum(size for name, size in taken.items() if name not in used)
+    yield DiskUse("volumes", len(taken), len(used & taken.keys()), sum(taken.values()), unused)
 
 
 def name_of(mount: VolumeMount, container: Container) -> str:

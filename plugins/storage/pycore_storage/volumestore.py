@@ -113,7 +113,7 @@ class VolumeStore:
         there = self._is_there(checked(name))
         if there and not replace and os.listdir(self.path(name)):
             raise Conflict(f"volume {name} is not empty", hint="--replace puts the new content in the place of the old")
-        labels = self._stored(name).labels if there else {}
+        labels: Mapping[str, str] = self._stored(name).labels if there else {}
         with self._new(name, labels, over=True) as place:
             os.mkdir(place, 0o755)
             Unpacker(place, None, names=True).unpack(stream)
