@@ -19,6 +19,7 @@ from pycore.errors import PycoreError, UsageError
 from pycore.launch import archive
 from pycore.launch.launcher import Stdio
 from pycore.life.execution import Execution
+from pycore.linux.packing import Packer
 
 _INSIDE = "pycore.launch.archive:"
 _WORDS = 4096
@@ -102,7 +103,7 @@ class _Copy:
                     inside.wait()
                 return None
             with _Inside(self.session, call, "unpack", (destination.path, keep), writing=True) as inside:
-                packer = archive.Packer(inside.ours)
+                packer = Packer(inside.ours)
                 left: list[str] = []
                 inside.carry(lambda: left.extend(packer.pack(path, _base(path), self.follow)))
             for name in left:

@@ -8,26 +8,19 @@ looks up names of users or modules (:meth:`pycore.launch.request.Request.functio
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import stat
-import tarfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, cast
 
 from pycore.errors import PycoreError
 from pycore.linux import libc, tarstream, untar
+from pycore.linux.packing import Packer, named
 from pycore.linux.tarstream import Entry, Kind
 
-BLOCK = 512
 _CHUNK = 1 << 20
-_MAX_EXTENTS = 4096
-"""Pieces of a file with holes; one with more is packed with its smaller holes filled."""
-_VIRTUAL = {0x9FA0, 0x62656572, 0x1CD1, 0x27E0EB, 0x63677270, 0x19800202}
-"""proc, sysfs, devpts, cgroup, cgroup2 and mqueue (statfs(2)): not files, so they are left out when met on the way."""
-_XATTR = "SCHILY.xattr."
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -48,217 +41,6 @@ def pack(path: str, name: str, follow: str = "") -> int:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         os.write(2, text.encode("utf-8", "surrogateescape"))
-
-
-class Packer:
-    """Writes a stream to a descriptor."""
-
-    def __init__(self, out: int) -> None:
-        self._out = out
-        self._linked: dict[tuple[int, int], str] = {}
-        self._left: list[str] = []
-        self.size = 0
-        """Bytes of files, so far."""
-
-    def pack(self, path: str, name: str, follow: bool) -> list[str]:
-        """Write all of a path, under a name, and the end mark; what was left out. Raises OSError."""
-        base, place = _directory_of(path, follow)
-        try:
-            info = os.stat(place, dir_fd=base, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode):
-                self._tree(base, place, name)
-            else:
-                with _named(path):
-                    self._leaf(base, place, name, info)
-        finally:
-            os.close(base)
-        self._write(bytes(2 * BLOCK))
-        return self._left
-
-    def _tree(self, base: int, place: str, name: str) -> None:
-        """Directory by directory, each opened by its way from the top."""
-        top = os.open(place, _DIRECTORY, dir_fd=base)
-        try:
-            waiting = [""]
-            while waiting:
-                way = waiting.pop()
-                with _named(f"{name}/{way}"), _opened(top, way) as directory:
-                    waiting += reversed(self._directory(directory, name, way))
-        finally:
-            os.close(top)
-
-    def _directory(self, directory: int, name: str, way: str) -> list[str]:
-        """One directory and the files in it; the ways to the directories in it."""
-        self._header(_join(name, way), os.fstat(directory), tarfile.DIRTYPE, xattrs_of=directory)
-        if way and libc.filesystem_type(directory) in _VIRTUAL:
-            return []
-        found: list[str] = []
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                inner = f"{way}/{entry.name}" if way else entry.name
-                with _named(_join(name, inner)), contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                    info = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
-                    if stat.S_ISDIR(info.st_mode):
-                        found.append(inner)
-                    else:
-                        self._leaf(directory, entry.name, _join(name, inner), info)
-        return sorted(found)
-
-    def _leaf(self, directory: int, place: str, name: str, info: os.stat_result) -> None:
-        kind = stat.S_IFMT(info.st_mode)
-        if kind not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO):
-            self._left.append(name)
-            return
-        first = self._linked.setdefault((info.st_dev, info.st_ino), name) if info.st_nlink > 1 else name
-        if first != name:
-            self._header(name, info, tarfile.LNKTYPE, link=first)
-        elif kind == stat.S_IFLNK:
-            self._header(name, info, tarfile.SYMTYPE, link=os.readlink(place, dir_fd=directory))
-        elif kind == stat.S_IFIFO:
-            self._header(name, info, tarfile.FIFOTYPE)
-        else:
-            self._file(directory, place, name)
-
-    def _file(self, directory: int, place: str, name: str) -> None:
-        """O_NONBLOCK, should it be a pipe by now; the link that it might be is refused."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        fd = os.open(place, flags, dir_fd=directory)
-        try:
-            info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode):
-                raise OSError(errno.ESTALE, "it is another file now")
-            extents = _extents(fd, info)
-            if extents is None:
-                self._header(name, info, tarfile.REGTYPE, size=info.st_size, xattrs_of=fd)
-                self._content(fd, [(0, info.st_size)])
-            else:
-                self._sparse(name, info, fd, extents)
-        finally:
-            os.close(fd)
-
-    def _sparse(self, name: str, info: os.stat_result, fd: int, extents: list[tuple[int, int]]) -> None:
-        """A file with holes, as GNU tar writes it in its format 1.0."""
-        text = "".join(f"{number}\n" for number in (len(extents), *(each for extent in extents for each in extent)))
-        table = text.encode() + bytes(-len(text) % BLOCK)
-        more = {
-            "GNU.sparse.major": "1", "GNU.sparse.minor": "0",
-            "GNU.sparse.name": name, "GNU.sparse.realsize": str(info.st_size),
-        }  # fmt: skip
-        size = len(table) + sum(length for _, length in extents)
-        self._header(name, info, tarfile.REGTYPE, size=size, xattrs_of=fd, more=more)
-        self._write(table)
-        self._content(fd, extents)
-
-    def _content(self, fd: int, extents: list[tuple[int, int]]) -> None:
-        """The bytes, moved by the kernel; a file that was cut short meanwhile is filled up."""
-        written = 0
-        for start, length in extents:
-            place, end = start, start + length
-            while place < end:
-                sent = os.sendfile(self._out, fd, place, min(_CHUNK, end - place))
-                if not sent:
-                    self._zeros(end - place)
-                place = place + sent if sent else end
-                self.size += sent
-            written += length
-        self._zeros(-written % BLOCK)
-
-    def _zeros(self, count: int) -> None:
-        while count > 0:
-            self._write(bytes(min(count, _CHUNK)))
-            count -= _CHUNK
-
-    def _header(
-        self, name: str, info: os.stat_result, kind: bytes, *, size: int = 0, link: str = "", xattrs_of: int = -1,
-        more: dict[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        member = tarfile.TarInfo(name)
-        member.type, member.size, member.linkname = kind, size, link
-        member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
-        seconds, rest = divmod(info.st_mtime_ns, 1_000_000_000)
-        member.mtime = seconds
-        member.pax_headers = {"mtime": f"{seconds}.{rest:09}"} if rest and seconds >= 0 else {}
-        member.pax_headers |= _attributes(xattrs_of) | (more or {})
-        self._write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._out, view) :]
-
-
-def _directory_of(path: str, follow: bool) -> tuple[int, str]:
-    """The directory that a path lies in, and its name there.
-
-    A link at its end is followed where that is asked for, or where the path ends with a slash.
-    """
-    path = path or "."
-    if follow or path.endswith(("/", "/.", "/..")) or path in (".", ".."):
-        path = os.path.realpath(path, strict=True)
-        if path == "/":
-            return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), "."
-    head, _, name = path.rpartition("/")
-    with _named(path):
-        return os.open(head or ("/" if path.startswith("/") else "."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), name
-
-
-def _join(name: str, way: str) -> str:
-    return f"{name}/{way}" if way else name
-
-
-@contextlib.contextmanager
-def _opened(top: int, way: str) -> Generator[int, None, None]:
-    """A directory by its way from the top; whoever swaps it for a link meanwhile leads us to nothing."""
-    directory = os.dup(top)
-    try:
-        for part in way.split("/") if way else ():
-            inner = os.open(part, _DIRECTORY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        yield directory
-    finally:
-        os.close(directory)
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Generator[None, None, None]:
-    try:
-        yield
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            error.filename, error.filename2 = path, None
-        raise
-
-
-def _attributes(fd: int) -> dict[str, str]:
-    """The extended attributes that a stream carries."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):  # a file system without them
-        for name in os.listxattr(fd) if fd >= 0 else ():
-            if untar.may_set(name):
-                found[_XATTR + name] = os.getxattr(fd, name).decode("utf-8", "surrogateescape")
-    return found
-
-
-def _extents(fd: int, info: os.stat_result) -> list[tuple[int, int]] | None:
-    """Where a file has data, as (start, length), its end included; None where it has no holes."""
-    if info.st_blocks * 512 >= info.st_size:
-        return None
-    found: list[tuple[int, int]] = []
-    end = 0
-    while end < info.st_size and len(found) < _MAX_EXTENTS:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break
-            return None
-        end = min(os.lseek(fd, start, os.SEEK_HOLE), info.st_size)
-        found.append((start, end - start))
-    if len(found) == _MAX_EXTENTS:
-        start = found[-1][0]
-        found[-1] = (start, info.st_size - start)
-    return [*found, (info.st_size, 0)]
 
 
 # -- unpacking -------------------------------------------------------------------------------------------
@@ -356,14 +138,14 @@ class Unpacker:
         if os.path.lexists(path) and first.kind is Kind.DIRECTORY:
             raise PycoreError(f"{self.path}: a directory cannot be copied to a file")
         head, _, name = path.rpartition("/")
-        with _named(head or "/"):
+        with named(head or "/"):
             return os.open(head or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name
 
     def _make_directory(self, first: Entry) -> int:
         """The content of a directory goes to a path that is not there: it becomes one."""
         if os.path.lexists(self.path) or first.kind is not Kind.DIRECTORY:
             raise PycoreError(f"{self.path}: a directory cannot be copied to a file")
-        with _named(self.path):
+        with named(self.path):
             os.mkdir(self.path)
             return os.open(self.path, _DIRECTORY)
 

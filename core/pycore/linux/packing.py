@@ -15,12 +15,9 @@ from collections.abc import Generator
 
 from pycore.errors import PycoreError
 from pycore.linux import layered, libc, untar
+from pycore.linux.untar import OPAQUE, WHITEOUT
 
 BLOCK = 512
-WHITEOUT = ".wh."
-"""Before the name of what a layer takes away, in a layer's archive (image-spec, layer.md)."""
-OPAQUE = ".wh..wh..opq"
-"""In a directory of which a layer takes away all that was in it."""
 _CHUNK = 1 << 20
 _MAX_EXTENTS = 4096
 """Pieces of a file with holes; one with more is packed with its smaller holes filled."""

@@ -21,7 +21,8 @@ MAX_DIRECTORIES = 500_000
 """Whose times are remembered until all is in them."""
 WHITEOUT = ".wh."
 """What a layer's name begins with that stands for the absence of a file (image-spec, layer.md)."""
-_OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
+OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
+"""The name in a directory of which a layer takes away all that was in it."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 32
@@ -324,7 +325,7 @@ class Tree:
     def _whiteout(self, head: str, name: str) -> None:
         """What is hidden is what lower layers have: entries of the same layer stay, before it and after it."""
         above = self._parent(head)
-        if name == _OPAQUE:
+        if name == OPAQUE:
             _make_opaque(above.fd)
             return
         hidden = name.removeprefix(WHITEOUT)
