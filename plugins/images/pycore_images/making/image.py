@@ -61,10 +61,10 @@ def make(store: Store, making: Making, layer: NewLayer | None, config: Mapping[s
     """The image of a base, of a layer on it, and of a table ``config``, without a name. Raises OSError, PycoreError."""
     from pycore_images.fetching import fetch
 
-    return fetch(store, _Source(store, making, layer, config), progress=making.progress, cancel=making.cancel)
+    return fetch(store, MadeSource(store, making, layer, config), progress=making.progress, cancel=making.cancel)
 
 
-class _Source:
+class MadeSource:
     """A :class:`pycore_images.content.Source`."""
 
     name = "the new image"
