@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from pycore.linux.compression import Readable, decompressed
 
@@ -86,11 +87,26 @@ Extent = tuple[int, int]
 """Where a file has data: from where, and how much."""
 
 
+@runtime_checkable
+class Skipping(Readable, Protocol):
+    """What can also go past something without reading it."""
+
+    def skip(self, count: int, /) -> None:
+        """Raises EOFError where there is no more."""
+        ...
+
+
 class Content:
     """What is in the entry that has been met last."""
 
     def __init__(self, stream: _Stream, extents: list[Extent]) -> None:
         self._stream, self._extents = stream, extents
+        self.place = stream.position
+        """Where its data begins in the archive."""
+
+    def is_whole(self, size: int) -> bool:
+        """Whether all bytes of a file of this size lie there, one after the other. To be asked before any is read."""
+        return self._extents == ([(0, size)] if size else [])
 
     def pieces(self) -> Iterator[tuple[int, memoryview]]:
         """Where in the file, and what; what lies between is a hole. A piece is to be used before the next is asked for.
@@ -112,8 +128,9 @@ def members(
 ) -> Generator[tuple[Content, Entry], None, None]:
     """The entries in order, each to be read before the next, then whatever follows, for its checksum.
 
-    ``file`` is read from its place on and need not be seekable; ``compressed`` says whether it may be, ``end_mark``
-    whether it must say that it is at its end, which need not be where something else vouches for it.
+    ``file`` is read from its place on; one that is :class:`Skipping` is not read where nobody asks for what is there.
+    ``compressed`` says whether it may be, ``end_mark`` whether it must say that it is at its end, which need not be
+    where something else vouches for it.
 
     Raises one of :data:`DAMAGED`, :class:`Refused`, or OSError.
     """
@@ -134,6 +151,7 @@ class _Stream:
 
     def __init__(self, source: Readable) -> None:
         self._source = source
+        self._skip = source.skip if isinstance(source, Skipping) else None
         self._chunk = memoryview(b"")
         self._before = 0
         """Bytes before the rest of the chunk."""
@@ -165,7 +183,12 @@ class _Stream:
     def skip_to(self, position: int) -> None:
         """Raises EOFError."""
         while self._before < position:
-            self.some(position - self._before)
+            left = position - self._before
+            if self._chunk or self._skip is None:
+                self.some(left)
+            else:
+                self._skip(left)
+                self._before = position
 
     def drain(self) -> None:
         """All that is left."""

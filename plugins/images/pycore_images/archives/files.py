@@ -66,6 +66,12 @@ class Segment:
         self._at += len(data)
         return data
 
+    def skip(self, count: int, /) -> None:
+        """Go past so many bytes. Raises EOFError where there are fewer."""
+        if count > self._end - self._at:
+            raise EOFError("unexpected end of data")
+        self._at += count
+
 
 class Directory:
     """Files below a directory; no link leads out of it, and nothing but a regular file is opened."""
