@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session
+from pycore.cli.streams import writing
 from pycore.engine import Engine
 from pycore.errors import UsageError
 
@@ -124,7 +125,7 @@ def _save(session: Session, arguments: argparse.Namespace) -> int:
     store = store_of(session)
     wanted = _wanted([find(store, word) for word in arguments.images])
     quiet = not arguments.output  # the archive is what is printed
-    with breakable(session) as broken, _target(session, arguments) as writer:
+    with breakable(session) as broken, _target(session, arguments, broken) as writer:
         for each in wanted:
             _save_one(session, store, writer, each, arguments, broken, quiet)
         writer.finish()
@@ -141,13 +142,13 @@ def _wanted(images: Sequence[Named]) -> list[_Wanted]:
 
 
 @contextlib.contextmanager
-def _target(session: Session, arguments: argparse.Namespace) -> Generator[Writer, None, None]:
+def _target(session: Session, arguments: argparse.Namespace, broken: Break) -> Generator[Writer, None, None]:
     from pycore_images.archives import targets
     from pycore_images.archives.writing import Writer
 
     docker = arguments.format == "docker-archive"
     if not arguments.output:
-        with targets.tar_stream(session.stdio[1]) as stream:
+        with writing(broken, session.stdio[1]) as out, targets.tar_stream(out) as stream:
             yield Writer(stream, docker)
         return
     path = str(session.path(arguments.output))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import threading
 from collections.abc import Generator, Sequence
 
 from pycore.cli.session import ENDING, Interrupted, Session
+from pycore.cli.streams import wait
 from pycore.errors import PycoreError
 
 
 class Break(threading.Event):
-    """Set when the client hangs up or is interrupted."""
+    """Set when the client hangs up or is interrupted; a :class:`pycore.cli.streams.Client`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,14 +26,17 @@ class Break(threading.Event):
             if self._bell >= 0:
                 os.eventfd_write(self._bell, 1)
 
+    def hangups(self) -> tuple[int, ...]:
+        """What can be read when this is set."""
+        return (self._bell,)
+
+    def gone(self) -> bool:
+        """Whether it is."""
+        return self.is_set()
+
     def wait_for(self, fd: int) -> None:
         """Return when a descriptor can be read. Raises Interrupted as soon as this is set."""
-        waiting = select.poll()
-        for each in (fd, self._bell):
-            waiting.register(each, select.POLLIN)
-        waiting.poll()
-        if self.is_set():
-            raise Interrupted
+        wait(self, fd)
 
     def close(self) -> None:
         """Ring no more."""

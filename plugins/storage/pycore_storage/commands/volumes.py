@@ -182,7 +182,7 @@ def _snapshot(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _backup(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore_storage.commands.streams import writing
+    from pycore.cli.streams import writing
 
     store = _store(session)
     store.find(arguments.name)
@@ -217,7 +217,7 @@ def _new_file(path: str) -> Generator[int, None, None]:
 
 
 def _restore(session: Session, arguments: argparse.Namespace) -> int:
-    from pycore_storage.commands.streams import reading
+    from pycore.cli.streams import reading
 
     _refuse_used(checked(arguments.name), users(session.engine, running=True))
     store = _store(session)
