@@ -27,7 +27,7 @@ from pycore.convergence.changes import finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError, noted
-from pycore.hookspecs import DEFAULT_RUN_DIR, DiskUse, Host
+from pycore.hookspecs import DEFAULT_RUN_DIR, DiskUse, Host, Snapshot
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.life.attachment import Attachment
 from pycore.life.execute import Executor, Timing
@@ -245,6 +245,11 @@ class Engine:
         """What containers use at this moment; all that run, where none is named. Raises NotFound."""
         records = [self.find(name) for name in names] if names else self.containers()
         return take(records, self._container, self.plugins, self.host())
+
+    def snapshot(self, record: ContainerRecord) -> tuple[Container, Snapshot]:
+        """A container, and its files. Raises PycoreError where its storage driver does not speak of them."""
+        container = self._container(record)
+        return container, self.plugins.snapshot(container, self.host())
 
     def disk(self) -> list[DiskUse]:
         """What is kept in the data dir takes on the disk. May have to look at each file of containers and volumes."""

@@ -15,9 +15,7 @@ from pycore.cli.session import Session
 from pycore.cli.text import ago, size
 from pycore.engine import Engine
 from pycore.errors import PycoreError
-from pycore.hookspecs import Snapshot
 from pycore.looking.top import Process
-from pycore.plan import container_of
 from pycore.records.state import ContainerRecord
 
 _NUMBER = re.compile(r"(\d{1,18})")
@@ -68,13 +66,9 @@ def _with_size(row: Row, full: bool) -> Sequence[Cell]:
 def _disk_bytes(engine: Engine, record: ContainerRecord) -> int | None:
     """None where the driver does not know."""
     try:
-        return _snapshot(engine, record).usage().bytes
+        return engine.snapshot(record)[1].usage().bytes
     except (PycoreError, OSError):
         return None
-
-
-def _snapshot(engine: Engine, record: ContainerRecord) -> Snapshot:
-    return engine.plugins.snapshot(container_of(record, engine.plugins), engine.host())
 
 
 def _wanted(records: Sequence[ContainerRecord], arguments: argparse.Namespace) -> list[ContainerRecord]:
@@ -107,11 +101,7 @@ def _inspect(session: Session, arguments: argparse.Namespace) -> int:
             "wanted": record.wanted,
             "checks": session.engine.checks(record),
             "spec": record.source,
-            "operations": [
-                operation_json(operation)
-                for which in ("prepared", "attached", "paused")
-                for operation in record.operations(which)
-            ],
+            "operations": [operation_json(each) for each in record.readable("prepared", "attached", "paused")[0]],
         }
     )
     return 0
@@ -143,7 +133,7 @@ _STYLES = {"A": "green", "C": "yellow", "D": "red"}
 
 
 def _diff(session: Session, arguments: argparse.Namespace) -> int:
-    changes = _snapshot(session.engine, session.engine.find(arguments.container)).changes()
+    changes = session.engine.snapshot(session.engine.find(arguments.container))[1].changes()
     plain = [{"path": each.path, "kind": each.kind} for each in changes]
     session.lines(plain, lambda: "".join(f"{each.kind} {each.path}\n" for each in changes), _STYLES)
     return 0

@@ -21,6 +21,15 @@ def differing(old: documents.Image, new: documents.Image) -> dict[str, tuple[Any
     }
 
 
+def in_words(differ: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """For people, a line each."""
+    return [f"{what} {_word(old)} -> {_word(new)}" for what, (old, new) in differ.items()]
+
+
+def _word(value: Any) -> str:
+    return "nothing" if value in (None, "", [], {}, ()) else str(value)
+
+
 def differing_files(store: Store, old: documents.Image, new: documents.Image) -> list[Change]:
     """What became of the files of one in the other; layers that both have are not looked at. Raises NotFound."""
     before, after = ([str(tree) for tree in store.layer_trees(image)] for image in (old, new))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pycore.errors import Conflict, PycoreError
 from pycore.linux import libc, rmtree
+from pycore.linux.newfile import new_file
 
 from pycore_images.archives.files import Directory, has, read
 from pycore_images.archives.layout import INDEX_FILE, LAYOUT_FILE
@@ -119,28 +120,11 @@ def tar_stream(fd: int) -> Generator[TarTarget, None, None]:
 
 @contextlib.contextmanager
 def tar_file(path: str) -> Generator[TarTarget, None, None]:
-    """An archive as a file, of which nobody sees a part; its owner's alone, as ``docker save`` makes it.
-
-    What is no regular file, a device or a pipe, is written to as it is. Raises OSError.
-    """
-    if os.path.lexists(path) and not os.path.isfile(path):
-        with _writable(path) as fd, tar_stream(fd) as target:
-            yield target
-        return
-    path = os.path.realpath(path)
-    part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{secrets.token_hex(8)}")
-    fd = os.open(part, _NEW, 0o600)
-    try:
-        try:
-            with tar_stream(fd) as target:
-                yield target
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    """An archive as a file, as :func:`pycore.linux.newfile.new_file` makes it. Raises OSError, PycoreError."""
+    if os.path.isdir(path):
+        raise PycoreError(f"{path} is a directory", hint="a directory gets a layout: --format oci-dir")
+    with new_file(path) as fd, tar_stream(fd) as target:
+        yield target
 
 
 @contextlib.contextmanager
@@ -176,14 +160,3 @@ def _directory(path: str) -> Generator[DirectoryTarget, None, None]:
             yield DirectoryTarget(files, root)
         finally:
             os.close(root)
-
-
-@contextlib.contextmanager
-def _writable(path: str) -> Generator[int, None, None]:
-    if os.path.isdir(path):
-        raise PycoreError(f"{path} is a directory", hint="a directory gets a layout: --format oci-dir")
-    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -11,6 +11,6 @@ from pycore.hookspecs import hookimpl
 @hookimpl
 def pycore_commands() -> Sequence[Callable[[Any, Any], None]]:
     """In the order in which help lists them."""
-    from pycore_images.commands import archives, logins, looking, moving, removing
+    from pycore_images.commands import archives, logins, looking, making, moving, removing
 
-    return looking.verbs, moving.verbs, archives.verbs, removing.verbs, logins.verbs
+    return looking.verbs, moving.verbs, archives.verbs, making.verbs, removing.verbs, logins.verbs

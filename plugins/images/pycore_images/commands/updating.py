@@ -16,7 +16,7 @@ from pycore_images import documents, lock, reference
 from pycore_images.commands.breaking import Break, breakable
 from pycore_images.commands.naming import familiar, short_id
 from pycore_images.commands.places import store_of
-from pycore_images.comparing import differing
+from pycore_images.comparing import differing, in_words
 from pycore_images.content import Damaged
 from pycore_images.paths import is_path
 from pycore_images.reference import Reference
@@ -144,9 +144,5 @@ def _words(old: documents.Image, new: documents.Image) -> Iterator[str]:
     shared = {layer.digest for layer in old.manifest.layers} & {layer.digest for layer in new.manifest.layers}
     yield f"    size {size(old.size)} -> {size(new.size)} ({more})"
     yield f"    layers {len(old.manifest.layers)} -> {len(new.manifest.layers)} ({len(shared)} of them the same)"
-    for what, (before, after) in differing(old, new).items():
-        yield f"    {what} {_word(before)} -> {_word(after)}"
-
-
-def _word(value: Any) -> str:
-    return "nothing" if value in (None, "", [], {}, ()) else str(value)
+    for line in in_words(differing(old, new)):
+        yield f"    {line}"

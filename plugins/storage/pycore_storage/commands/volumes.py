@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pycore.cli.parser import Verb
@@ -183,6 +182,7 @@ def _snapshot(session: Session, arguments: argparse.Namespace) -> int:
 
 def _backup(session: Session, arguments: argparse.Namespace) -> int:
     from pycore.cli.streams import writing
+    from pycore.linux.newfile import new_file
 
     store = _store(session)
     store.find(arguments.name)
@@ -192,28 +192,11 @@ def _backup(session: Session, arguments: argparse.Namespace) -> int:
         with writing(session, session.stdio[1]) as out:
             left = store.backup(arguments.name, out)
     else:
-        with _new_file(str(session.path(arguments.file))) as file, writing(session, file) as out:
+        with new_file(str(session.path(arguments.file))) as file, writing(session, file) as out:
             left = store.backup(arguments.name, out)
     for each in left:
         session.err(f"{each}: a device or a socket: left out\n")
     return 0
-
-
-@contextlib.contextmanager
-def _new_file(path: str) -> Generator[int, None, None]:
-    """A file that comes to its place when it is whole and on the disk; for its owner alone, as the volume is."""
-    temporary = f"{path}.part"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            yield fd
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _restore(session: Session, arguments: argparse.Namespace) -> int:
