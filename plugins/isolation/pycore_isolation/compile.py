@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pycore.errors import PycoreError
 
 from pycore_isolation.profile import Allow, Condition, Rule
+from pycore_isolation.shorten import shorten
 
 MEND = "apt-get install libseccomp2"
 
@@ -61,7 +62,7 @@ def compile_filter(rules: Iterable[Rule], granted: frozenset[str]) -> bytes:
     with os.fdopen(os.memfd_create("seccomp"), "rb") as file:
         program.export_bpf(file)
         file.seek(0)
-        return _no_socket_by_socketcall() + file.read()
+        return shorten(_no_socket_by_socketcall() + file.read())
 
 
 def _no_socket_by_socketcall() -> bytes:

@@ -108,7 +108,7 @@ def _kept_at(host: Host, granted: frozenset[str]) -> str:
 
 @functools.cache
 def _key(granted: frozenset[str], library: str) -> str:
-    source = repr((RULES, sorted(granted), platform.machine(), library))
+    source = repr(("in ranges", RULES, sorted(granted), platform.machine(), library))
     return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
