@@ -36,7 +36,7 @@ def decompressed(file: Readable) -> Readable:
     magic = b""
     while len(magic) < 6 and (more := file.read(6 - len(magic))):
         magic += more
-    file = _Whole(magic, file)
+    file = Plain(magic, file)
     if magic.startswith(b"\x1f\x8b"):
         return _Gzip(file)
     if magic.startswith(b"BZh"):
@@ -48,8 +48,8 @@ def decompressed(file: Readable) -> Readable:
     return file
 
 
-class _Whole:
-    """A stream whose first bytes have been looked at, from its beginning."""
+class Plain:
+    """A stream that is not compressed: only its first bytes have been looked at."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head, self._rest = head, rest

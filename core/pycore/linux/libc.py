@@ -2,7 +2,8 @@
 
 Numbers are those of asm-generic/unistd.h and, for the newer calls, the same on every architecture but
 alpha; the C library of Debian 12 has no wrapper for most of them, hence syscall(2). PyDLL keeps the GIL:
-the calls are short, and a clone must not come back in a child that waits for a lock nobody holds.
+the calls are short, and a clone must not come back in a child that waits for a lock nobody holds. One waits for the
+disk, and lets other threads go on meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong
 from typing import Any, cast
 
 _libc = ctypes.PyDLL(None, use_errno=True)
+_waiting = ctypes.CDLL(None, use_errno=True)
 
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 MNT_DETACH = 2
@@ -65,7 +67,6 @@ _unshare = _declare("unshare", c_int)
 _setns = _declare("setns", c_int, c_int)
 _prctl = _declare("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _declare("capset", c_char_p, c_char_p)
-_syncfs = _declare("syncfs", c_int)
 _fstatfs = _declare("fstatfs", c_int, ctypes.c_void_p)
 _renameat2 = _declare("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _read = _declare("read", c_int, ctypes.c_void_p, c_ulong)
@@ -236,7 +237,7 @@ def exchange(one: str, other: str) -> None:
 
 def syncfs(fd: int) -> None:
     """syncfs(2): what is written to the file system of a descriptor is on the disk."""
-    _check(_syncfs(fd))
+    _check(cast(int, _waiting.syncfs(c_int(fd))))
 
 
 def clone3(flags: int, cgroup: int = -1, end_signal: int = 17) -> tuple[int, int]:

@@ -27,7 +27,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 32
 """Directories in which something was made last."""
-_MAX_LEFT_OUT = 100
 _LEAST_HOLE = 4096
 
 
@@ -108,8 +107,6 @@ class Tree:
         self._times: dict[str, int] = {}
         self._own = (os.geteuid(), os.getegid())
         self._not_given = _not_given(root) if ours else 0o7777
-        self.left_out: list[str] = []
-        """Names of entries that were not made, the first hundred: devices."""
 
     def __enter__(self) -> Tree:
         return self
@@ -209,8 +206,6 @@ class Tree:
             self._directory(entry, above, name, path)
             return
         if not self._may_be(entry):
-            if len(self.left_out) < _MAX_LEFT_OUT:
-                self.left_out.append(entry.name)
             return
         try:
             self._leaf(content, entry, above, name)
@@ -222,10 +217,10 @@ class Tree:
             self._forget()
 
     def _may_be(self, entry: Entry) -> bool:
-        """Devices are for layers alone, and there a character device 0, 0 would hide what is below."""
-        if entry.kind is Kind.CHARACTER:
-            return self._layer and (entry.major, entry.minor) != (0, 0)
-        return self._layer or entry.kind is not Kind.BLOCK
+        """Devices are for layers alone; and there one would be taken for something else."""
+        if self._layer and entry.kind is Kind.CHARACTER and (entry.major, entry.minor) == (0, 0):
+            raise ValueError(f"a device 0, 0 would hide what is below it: {entry.name!r}")
+        return self._layer or entry.kind not in (Kind.CHARACTER, Kind.BLOCK)
 
     def _leaf(self, content: Content, entry: Entry, above: _Above, name: str) -> None:
         """Anything but a directory. Raises FileExistsError before anything is done."""
