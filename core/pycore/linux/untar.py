@@ -317,8 +317,20 @@ class Tree:
 
     # -- layers ----------------------------------------------------------------------------------------------
 
+    def _is_replaced(self, head: str) -> bool:
+        """Whether this layer has something in place of a directory: all that was in it is hidden by that already, and
+        what a link leads to is not meant. Some write whiteouts for it all the same.
+        """
+        try:
+            os.close(libc.openat2(self._root, head or ".", os.O_RDONLY | os.O_DIRECTORY, follow=False))
+        except OSError as error:
+            return error.errno in (errno.ENOTDIR, errno.ELOOP)
+        return False
+
     def _whiteout(self, head: str, name: str) -> None:
         """What is hidden is what lower layers have: entries of the same layer stay, before it and after it."""
+        if self._is_replaced(head):
+            return
         above = self._parent(head)
         if name == OPAQUE:
             _make_opaque(above.fd)
