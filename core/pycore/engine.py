@@ -34,6 +34,7 @@ from pycore.life.execute import Executor, Timing
 from pycore.life.execution import Execution
 from pycore.life.lifecycle import Lifecycle
 from pycore.life.live import Live, exit_code
+from pycore.life.pipes import STDIN
 from pycore.linux.kernel import Kernel
 from pycore.logs import EVERYTHING, STDOUT, Chunk, Log, NoLog, Query
 from pycore.logs.following import NOBODY, Asking, Source, chunks, lines
@@ -629,6 +630,15 @@ class Engine:
     def attachment(self, record: ContainerRecord) -> Attachment:
         """A container's output from now on; to be connected once it runs, and closed."""
         return Attachment(self.open().pump, record.id)
+
+    def live(self, record: ContainerRecord) -> Live | None:
+        """A container's process; None once it has ended and all of its output was heard."""
+        return self.open().live.get(record.id)
+
+    def end_input(self, attachment: Attachment) -> None:
+        """Nothing more is to be written to a container's standard input: its program is told that it has ended."""
+        if attachment.end_input():
+            self.open().launcher.release(attachment.identity, STDIN)
 
     def execute(
         self,

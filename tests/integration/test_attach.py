@@ -98,6 +98,48 @@ def test_a_client_that_does_not_read_holds_nobody_up(pycore: Command) -> None:
     process.communicate()
 
 
+@pytest.mark.parametrize("flags", [("-a",), ("-i",), ("-ai",)])
+def test_start_can_attach_from_the_beginning(pycore: Command, flags: tuple[str, ...]) -> None:
+    pycore("create", *RUN[1:], "-i", "host", "sh", "-c", 'echo "out $1"; echo err >&2; cat; exit 7', "sh", "there")
+    process = pycore.popen("start", *flags, "t", stdin=subprocess.PIPE)
+    clients.append(process)
+    if flags == ("-a",):  # our input is not the program's
+        assert process.stdout
+        assert process.stdout.readline() == "out there\n"
+        pycore("kill", "t")
+        assert process.wait(30) == 128 + signal.SIGKILL
+        return
+    out, err = process.communicate("typed\n", timeout=30)  # whose end is the program's, too
+    assert (process.returncode, out, err) == (7, "out there\ntyped\n", "err\n")
+
+
+def test_what_a_quick_program_writes_is_seen_by_who_starts_it(pycore: Command) -> None:
+    pycore("create", *RUN[1:], "host", "sh", "-c", "seq 3; exit 2")
+    for _ in range(3):  # the first time it was created, then it has stopped
+        done = pycore.run("start", "-a", "t")
+        assert (done.status, done.out) == (2, "1\n2\n3\n")
+
+
+def test_an_input_that_has_ended_stays_so_when_the_supervisor_is_killed(pycore: Command) -> None:
+    pycore("create", *RUN[1:], "-i", "host", "sh", "-c", "cat; echo over; while :; do sleep 0.05; done")
+    process = pycore.popen("start", "-i", "t", stdin=subprocess.PIPE)
+    clients.append(process)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.close()
+    assert process.stdout.readline() == "over\n"
+    first = pycore.supervisor()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: pycore.supervisor() not in (0, first))
+    pycore("kill", "t")
+    assert process.wait(30) == 128 + signal.SIGKILL
+
+
+def test_start_attaches_to_one_alone(pycore: Command) -> None:
+    pycore("create", *RUN[1:], "host", "true")
+    assert "takes one container" in pycore.fails("start", "-i", "t", "t", status=2)
+
+
 def test_who_cannot_be_attached_to(pycore: Command) -> None:
     assert "no such container" in pycore.fails("attach", "t")
     pycore(*RUN, "-d", "host", "sleep", "1000")

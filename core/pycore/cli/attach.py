@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import signal
 from collections.abc import Callable, Generator
+from functools import partial
 
 from pycore.cli.parser import Verb
 from pycore.cli.session import ENDING, Interrupted, Session
@@ -13,6 +14,7 @@ from pycore.cli.waiting import wait_for
 from pycore.engine import Engine
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError
 from pycore.life.attachment import Attachment
+from pycore.life.live import Live
 from pycore.records.state import ContainerRecord
 from pycore.streams.relay import Client, Ending, Relay
 from pycore.streams.terminal import DETACH_KEYS, RawMode, is_terminal, parse_keys, redraw, window_size
@@ -24,6 +26,7 @@ def verbs(verb: Verb, engine: Engine) -> None:
     add_arguments(attach)
     attach.add_argument("--no-stdin", action="store_true", help="only look on")
     attach.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    attach.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     attach.add_argument("container", metavar="CONTAINER")
 
 
@@ -58,14 +61,19 @@ def _attach(session: Session, arguments: argparse.Namespace) -> int:
     record = live.record
     if record.paused:
         raise Conflict(f"{record.full_name} is paused", hint=f"pycore unpause {record.full_name}")
-    if live.drained is None:
-        raise Conflict(
-            f"the output of {record.full_name} does not come to pycore",
-            hint="it goes to who started it with `run`",
-        )
+    require_output(live)
     with contextlib.closing(engine.attachment(record)) as attachment:
         attachment.connect(live, stdin=not arguments.no_stdin)
-        return follow(session, arguments, record, attachment, again=True)
+        return follow(session, arguments, record, attachment, again=True, whole=arguments.whole)
+
+
+def require_output(live: Live) -> None:
+    """Raises Conflict where a container's output does not come to us."""
+    if live.drained is None:
+        raise Conflict(
+            f"the output of {live.record.full_name} does not come to pycore",
+            hint="it goes to who started it with `run`",
+        )
 
 
 def follow(
@@ -75,19 +83,24 @@ def follow(
     attachment: Attachment,
     *,
     again: bool = False,
+    whole: bool = False,
 ) -> int:
     """Relay between a client and a container until one of them ends; the exit status of the command.
 
-    ``again`` says that its program was there before, and is to draw anew what it shows.
+    ``again`` says that its program was there before, and is to draw anew what it shows; ``whole`` that the client's
+    input is all that it gets, and ends with it.
     """
     no_stdin = ["--no-stdin"] if attachment.sink < 0 else []
     keys = ",".join(_key_name(byte) for byte in arguments.detach_keys)
-    session.resume(["attach", "--resume", "--detach-keys", keys, *no_stdin, record.id])
+    as_whole = ["--whole"] if whole else []
+    session.resume(["attach", "--resume", "--detach-keys", keys, *no_stdin, *as_whole, record.id])
     passed = _passing(session, record.id, attachment, arguments.sig_proxy)
     with terminal_client(session, attachment.sink >= 0, attachment.terminal >= 0) as client:
         if again and attachment.terminal >= 0:
             redraw(attachment.terminal, window_size(session.stdio[1]))
         relay = Relay(client, attachment, attachment.sink, attachment.terminal, arguments.detach_keys, passed)
+        if whole and attachment.terminal < 0:
+            relay.on_end = partial(session.engine.end_input, attachment)
         ending = relay.run()
     if ending is Ending.HUNG_UP:
         raise Interrupted

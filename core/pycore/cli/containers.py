@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Any
 
+from pycore.cli import attach
 from pycore.cli.moments import seconds
 from pycore.cli.names import containers_of
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session, report
-from pycore.cli.waiting import wait_attached, wait_for
+from pycore.cli.waiting import wait_for
 from pycore.convergence.applying import stop_order
 from pycore.engine import Engine
 from pycore.errors import PycoreError, UsageError
-from pycore.logs import STDERR, Query
 from pycore.records.state import ContainerRecord
 from pycore.spec import signal_number
 
-_DRAIN = 10.0
-"""Seconds for the last of a container's output to be printed after its end."""
 AT_ONCE = 16
 """Containers that one command works on at once: much of it is waiting for them to end."""
 
@@ -34,6 +30,8 @@ def verbs(verb: Verb, engine: Engine) -> None:
     stop = verb("stop", _stop, "ask containers to end, then kill them")
     start = verb("start", _start, "start containers that were created or have stopped")
     start.add_argument("-a", "--attach", action="store_true", help="print what it writes, end as it ends")
+    start.add_argument("-i", "--interactive", action="store_true", help="the same, and give it our standard input")
+    attach.add_arguments(start)
     restart = verb("restart", _restart, "stop containers and start them again")
     kill = verb("kill", _kill, "send a signal to containers")
     kill.add_argument("-s", "--signal", default="KILL", help="KILL unless said otherwise")
@@ -57,32 +55,24 @@ def _stop(session: Session, arguments: argparse.Namespace) -> int:
 
 
 def _start(session: Session, arguments: argparse.Namespace) -> int:
-    if arguments.attach:
+    if arguments.attach or arguments.interactive:
         return _start_attached(session, arguments)
     return _each(session, arguments.containers, lambda each: session.engine.start(each.id).full_name, Order.FIRST_FIRST)
 
 
 def _start_attached(session: Session, arguments: argparse.Namespace) -> int:
-    """Start one, print what it writes from then on, and end as it ends; signals are passed on to it."""
+    """Start one and attach to it, so that nothing of its output is missed."""
     records = containers_of(session.engine, arguments.containers[:1])
     if len(arguments.containers) + len(records) != 2:
-        raise UsageError("start --attach takes one container")
+        raise UsageError("start with --attach or --interactive takes one container")
     (record,) = records
-    began = time.time_ns()
-    session.engine.start(record.id)
-    session.resume(["resume", record.id])
-    printing = threading.Thread(target=_print, args=(session, record.id, Query(since=began)), daemon=True)
-    printing.start()
-    status = wait_attached(session, record.id)
-    printing.join(_DRAIN)
-    return status
-
-
-def _print(session: Session, identity: str, query: Query) -> None:
-    """Print what a container writes, until it has ended or the client is gone."""
-    with contextlib.suppress(OSError, PycoreError):
-        for chunk in session.engine.logs(identity, query, follow=True, hangups=session.hangups()):
-            session.write(2 if chunk.stream == STDERR else 1, chunk.data)
+    with contextlib.closing(session.engine.attachment(record)) as attachment:
+        session.engine.start(record.id)
+        live = session.engine.live(record)
+        if live:
+            attach.require_output(live)
+        attachment.connect(live, arguments.interactive)
+        return attach.follow(session, arguments, record, attachment, again=True, whole=True)
 
 
 def _restart(session: Session, arguments: argparse.Namespace) -> int:

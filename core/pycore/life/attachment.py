@@ -16,6 +16,7 @@ class Attachment:
     def __init__(self, pump: LogPump, identity: str) -> None:
         self._tap = pump.tap(identity)
         self._follower = pump.follow([identity])
+        self._identity = identity
         self._live: Live | None = None
         self.terminal = -1
         """The container's terminal; -1 without one."""
@@ -29,6 +30,18 @@ class Attachment:
             self.terminal = live.duplicate(TERMINAL)
             if stdin:
                 self.sink = live.duplicate(TERMINAL if self.terminal >= 0 else STDIN)
+
+    def end_input(self) -> bool:
+        """Write nothing more, nor let anybody else: the program's input is to end. Whether it was there to be ended."""
+        if self.sink >= 0:
+            os.close(self.sink)
+            self.sink = -1
+        return self._live is not None and self._live.drop(STDIN)
+
+    @property
+    def identity(self) -> str:
+        """The container's id."""
+        return self._identity
 
     def descriptors(self) -> Sequence[int]:
         return (self._tap.fileno(), self._follower.fileno())

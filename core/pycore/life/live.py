@@ -56,6 +56,15 @@ class Live:
         with self.lock:
             return os.dup(self.kept[name]) if name in self.kept else -1
 
+    def drop(self, name: str) -> bool:
+        """Close one of the kept ends; False where there is none, or none any more."""
+        with self.lock:
+            fd = self.kept.get(name, -1)
+            self.kept = {each: kept for each, kept in self.kept.items() if each != name}
+            if fd >= 0:
+                os.close(fd)
+            return fd >= 0
+
     def process(self) -> int:
         """A descriptor of the process (pidfd), the caller's to close; -1 where we have let go of it."""
         with self.lock:

@@ -107,10 +107,13 @@ class Relay:
     keys: bytes = b""
     on_signal: Callable[[int], bool] = lambda number: True
     """Told of the client's signals; False ends the relay."""
+    on_end: Callable[[], None] = lambda: None
+    """Told when the client's input has come to its end and is passed on: :attr:`sink` may be closed then."""
     status: int = 0
     """What a command ends with that was detached: 128 + n for signal n."""
     _typed: bytearray = field(default_factory=bytearray)
     _stopped: bool = False
+    _typed_all: bool = False
     _over: bool = False
 
     def run(self) -> Ending:
@@ -195,7 +198,7 @@ class Relay:
         except OSError:
             data = b""
         if not data:
-            self._in = -1
+            self._in, self._typed_all = -1, True
             return Ending.HUNG_UP if self.client.raw else None
         passed, pressed = self._keys.feed(data)
         self._typed += passed
@@ -213,6 +216,9 @@ class Relay:
             except OSError:  # nobody reads it any more
                 self._typed.clear()
                 self._in = -1
+        if self._typed_all and not self._typed:
+            self._typed_all = False
+            self.on_end()
         return None
 
     def _listen(self, ready: set[int]) -> Ending | None:
