@@ -25,7 +25,7 @@ from pycore.testing.launcher import FakeSpawner
 
 Source = dict[str, Any]
 
-FILES = {"/opt/": "", "/srv/site/": "", "/srv/image/": "", "/srv/image/etc/passwd": "", "/srv/image.tar": "a tar file"}
+FILES = {"/opt/": "", "/srv/site/": "", "/srv/image/": "", "/srv/image/etc/passwd": ""}
 
 KEPT = ("/proc/sys/net/ipv4/ip_forward", "/sys/fs/cgroup/cgroup.subtree_control")
 """Switches of the host that stay on: nobody can tell who relies on them by then."""
@@ -46,7 +46,7 @@ WEB: Source = {
 """Most of what there is, in a bridged network."""
 
 MAPPED: Source = {
-    "image": "/srv/image.tar",
+    "image": "/srv/image",
     "command": ["sleep", "inf"],
     "stop_signal": "SIGKILL",
     "network": {"driver": "none"},

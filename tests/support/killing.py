@@ -145,13 +145,16 @@ class Place:
         yield from (pid for pid, parent in parents.items() if parent in found and pid not in found)
 
     def _files(self) -> Iterator[str]:
-        kept = ("data/volumes", "data/cache", "run/events", "run/lock", "run/boot", "run/starting", "run/spawners")
+        kept = (
+            "data/volumes", "data/cache", "run/events", "run/lock", "run/boot", "run/starting", "run/spawners",
+            *(f"data/images/{name}" for name in ("blobs", "layers", "index.json", "oci-layout", "lock", "names.lock")),
+        )  # fmt: skip
         for directory, _, names in os.walk(self.base):
             place = os.path.relpath(directory, self.base)
             if place.startswith("image") or place.startswith(kept):
                 continue
             yield from (path for name in names if not (path := f"{place}/{name}").startswith((*kept, "./")))
-            if place.startswith(("run/containers/", "data/containers/", "run/networks/", "data/images/")):
+            if place.startswith(("run/containers/", "data/containers/", "run/networks/", "data/images/ingest/")):
                 yield place
 
     def spawners_gone(self) -> None:

@@ -162,16 +162,6 @@ class Kernel(Look):
 
         quota.limit(directory, size)
 
-    def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
-        """Unpack a tar file, which may be hostile, to a path that is not there yet: whole or not at all.
-
-        ``first_id`` is added to every owner: what is root's there, belongs to that id here.
-        Raises OSError, or PycoreError where the archive is damaged, not a tar file, or beyond measure.
-        """
-        from pycore.linux import untar
-
-        untar.unpack(archive, destination, first_id)
-
     def mkdir_like(self, path: str, model: str) -> None:
         """Make one directory with owner and mode of another; one that is there already is fine."""
         like = os.stat(model)

@@ -489,11 +489,6 @@ class FakeKernel(Kernel):
         return self.keeps_quotas
 
     @_act
-    def unpack_tar(self, archive: str, destination: str, first_id: int = 0) -> None:
-        self.files.get(archive, "file")
-        self.files.add(destination, Node("directory", mode=0o755))
-
-    @_act
     def mkdir_like(self, path: str, model: str) -> None:
         like = self.files.get(model)
         with contextlib.suppress(FileExistsError):

@@ -18,6 +18,8 @@ def pycore_image(container: Container, host: Host) -> Found | None:
     if not is_path(words):
         return None
     path = host.look.real(posixpath.join(str(container.app.directory), words))
+    if host.look.exists(path) and not host.look.is_dir(path):
+        return None  # an archive
     return Found(Image(path, layers=(path,)))
 
 

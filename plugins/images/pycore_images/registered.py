@@ -22,6 +22,7 @@ from pycore_images.store import Store
 
 if TYPE_CHECKING:
     from pycore_images import documents
+    from pycore_images.content import Source
     from pycore_images.registry.pull import RegistrySource
 
 STORE = "images"
@@ -47,17 +48,31 @@ class PulledImage(Operation):
     """Bytes to be fetched where nothing of it is here."""
 
     def do(self, ctx: Context) -> None:
-        from pycore_images.fetching import fetch
-        from pycore_images.words import Words
-
         name = reference.parse(self.name)
         store = Store(Path(self.store))
         with _source(name.pinned(self.pin), Path(self.data_dir), ctx.client) as source:
-            image = fetch(store, source, progress=Words(ctx.tell).progress)
-        store.tag(str(name), image.root)
+            image = fetched(store, source, ctx)
+            store.tag(str(name), image.root)
 
     def explain(self) -> str:
         return f"pull {self.name} ({self.pin[:19]}, {self.size / 1e6:.1f} MB)"
+
+
+def fetched(store: Store, source: Source, ctx: Context) -> documents.Image:
+    """Take an image into the store, with words for whoever waits. Raises PycoreError, OSError."""
+    from pycore_images.fetching import fetch
+    from pycore_images.words import Words
+
+    words = Words(ctx.tell)
+    try:
+        return fetch(store, source, progress=words.progress, cancel=words.cancel)
+    finally:
+        words.close()
+
+
+def is_complete(store: Store, image: documents.Image) -> bool:
+    """Whether all layers of an image are unpacked."""
+    return all(store.has_layer(diff_id) for diff_id in image.config.diff_ids)
 
 
 @hookimpl
@@ -122,7 +137,7 @@ class _Finding:
         pin = self.name.digest or locked
         if self.policy != "always" or pin:
             image = self._here(pin)
-            if image and all(self.store.has_layer(diff_id) for diff_id in image.config.diff_ids):
+            if image and is_complete(self.store, image):
                 return Found(self._image(image))
         if self.policy == "never":
             raise NotFound(f"image {self.name.familiar} is not here", hint=f"pycore pull {self.name.familiar}")
@@ -142,8 +157,8 @@ class _Finding:
         with _source(name, self.host.data_dir, self.app.environment) as source:
             image = look(source)
         made = self._image(image)
-        complete = all(self.store.has_layer(diff_id) for diff_id in image.config.diff_ids)
-        if complete and self.store.resolve(str(self.name)) == image.root and self.store.has_blob(image.digest):
+        complete = is_complete(self.store, image) and self.store.has_blob(image.digest)
+        if complete and self.store.resolve(str(self.name)) == image.root:
             return Found(made)  # asked for anew, and still the same
         return Found(made, PulledImage(str(self.store.root), str(self.host.data_dir), made.name, made.pin, image.size))
 

@@ -10,7 +10,7 @@ hidden. ``user``, or ``userns``, narrows what can be read to what that user coul
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,6 @@ from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Container, Process, Section
 
-from pycore_storage.ops.images import UnpackedTar
 from pycore_storage.ops.layers import HostPart
 from pycore_storage.ops.roots import ReadOnlyRoot
 from pycore_storage.root import VolatileRoot, lacks_quota
@@ -72,7 +71,7 @@ def pycore_snapshot(container: Container, host: Host) -> OverlaySnapshot | Memor
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
-    """Unpack the image where it is a tar file, and make the writable layer."""
+    """Make the writable layer."""
     base = base_of(container, host)
     if isinstance(base, Problem):
         host.problems.append(base)
@@ -81,7 +80,6 @@ def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
     problem = lacks_quota(container, host) if isinstance(snapshot, OverlaySnapshot) else None
     if problem:
         host.problems.append(problem)
-    yield from base.unpack
     yield from snapshot.prepare()
 
 
@@ -102,21 +100,6 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
 def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
     """The image and where the container's changes to it are."""
     return {"image": container[Process].image, "layer": f"{layer_dir(container, host)}/upper"}
-
-
-@hookimpl
-def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
-    """Users of unpacked images that are no containers any more; one that has kept its layer may come back."""
-    users = {(operation.image, operation.user) for operation in known if isinstance(operation, UnpackedTar)}
-    images = host.data_dir / "images"
-    for key in host.look.listdir(str(images)):
-        image = str(images / key)
-        used_by = host.look.listdir(f"{image}/users")
-        if not used_by:
-            yield UnpackedTar("its archive", image, "nobody")
-        for user in used_by:
-            if (image, user) not in users and not host.look.is_dir(f"{host.data_dir}/containers/{user}"):
-                yield UnpackedTar("its archive", image, user)
 
 
 def _snapshot(base: Base, container: Container, host: Host) -> OverlaySnapshot | MemorySnapshot:

@@ -37,13 +37,12 @@ def pycore_snapshot(container: Container, host: Host) -> CopySnapshot | None:
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
-    """Copy the image, unpacked before where it is a tar file."""
+    """Copy the image."""
     base = base_of(container, host)
     problem = base if isinstance(base, Problem) else _too_much(base, host) or lacks_quota(container, host)
     if problem:
         host.problems.append(problem)
     elif isinstance(base, Base):
-        yield from base.unpack
         yield from _snapshot(base, container, host).prepare()
 
 

@@ -54,7 +54,7 @@ def make(host: Host) -> Make:
 
 @pytest.fixture
 def kernel() -> FakeKernel:
-    return FakeKernel({"/srv/root/": "", "/srv/root.tar": "a tar file", "/var/lib/pycore/": "", "/run/pycore/": ""})
+    return FakeKernel({"/srv/root/": "", "/var/lib/pycore/": "", "/run/pycore/": ""})
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import Container
 from pycore.testing.fake import FakeKernel
 from pycore_storage import overlayfs, vfs
-from pycore_storage.ops.images import UnpackedTar
 from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot, Quota, Volatile
 from pycore_storage.ops.roots import Copy, DirectoryRoot, ReadOnlyRoot
 
@@ -92,9 +91,6 @@ def test_an_image_that_is_not_there(make: Make, host: Host, driver: ModuleType, 
 def test_vfs_copies(make: Make, host: Host) -> None:
     copy = "/var/lib/pycore/containers/c0ffee/copy"
     assert prepare(vfs, make("/srv/root"), host) == [Copy(("/srv/root",), copy)]
-    unpacked, copied = prepare(vfs, make("/srv/root.tar"), host)
-    assert isinstance(unpacked, UnpackedTar)
-    assert copied == Copy((f"{unpacked.image}/users/c0ffee",), copy)
     assert enter(vfs, make("/srv/root", read_only=True), host) == [DirectoryRoot(f"{copy}/root"), ReadOnlyRoot()]
 
 
@@ -142,27 +138,6 @@ def test_a_disk_that_holds_pycores_own_is_not_shown(
     mounts(monkeypatch, ("/opt", "ext4"))
     host = Host(kernel, Path("/run/pycore"), Path("/opt/pycore"))
     assert enter(overlayfs, make(), host)[1:] == []
-
-
-def test_a_tar_file_is_unpacked_once_and_kept_while_it_is_used(make: Make, host: Host, kernel: FakeKernel) -> None:
-    before = kernel.snapshot()
-    one, other = (make("/srv/root.tar", identity=identity) for identity in ("1", "2"))
-    first, second = prepare(overlayfs, one, host), prepare(overlayfs, other, host)
-    unpacked = first[0]
-    assert isinstance(unpacked, UnpackedTar)
-    assert isinstance(second[0], UnpackedTar)
-    assert second[0].image == unpacked.image
-    do([*first, *second], kernel)
-    assert sum(call.startswith("unpack_tar") for call in kernel.calls) == 1
-    assert enter(overlayfs, one, host)[0] == OverlayRoot(
-        (f"{unpacked.image}/users/1",), LAYER.replace("c0ffee", "1"), own=True
-    )
-    undo(first, kernel)
-    undo(first, kernel)
-    assert kernel.is_dir(f"{unpacked.image}/root")
-    undo(second, kernel)
-    left = {path.removeprefix("file /var/lib/pycore/") for path in set(kernel.snapshot()) - set(before)}
-    assert left == {"images", "containers", "containers/1", "containers/2"}
 
 
 def test_in_a_user_namespace_layers_are_shown_with_other_owners(make: Make, host: Host, kernel: FakeKernel) -> None:
@@ -227,23 +202,7 @@ def test_a_volatile_layer_outlives_its_container_but_no_boot(make: Make, host: H
     assert kernel.listdir(f"{LAYER}/upper") == []
 
 
-def test_a_container_keeps_its_image_when_the_tar_file_changes(make: Make, host: Host, kernel: FakeKernel) -> None:
-    described = prepare(overlayfs, make("/srv/root.tar"), host)
-    do(described, kernel)
-    kernel.replace("/srv/root.tar", "another tar file")
-    assert prepare(overlayfs, make("/srv/root.tar"), host) == described
-    assert prepare(overlayfs, make("/srv/root.tar", identity="new"), host)[0] != described[0]
-
-
-def test_an_unpacking_that_fails_leaves_no_image(make: Make, host: Host, kernel: FakeKernel) -> None:
-    (unpacked, _) = prepare(overlayfs, make("/srv/root.tar"), host)
-    kernel.add_file("/srv/root.tar", None)
-    with pytest.raises(FileNotFoundError):
-        unpacked.do(Context(kernel))
-    assert kernel.listdir("/var/lib/pycore/images") == []
-
-
-@pytest.mark.parametrize("image", ["host", "/srv/root", "/srv/root.tar"])
+@pytest.mark.parametrize("image", ["host", "/srv/root"])
 @pytest.mark.parametrize("driver", [overlayfs, vfs])
 def test_describing_changes_nothing_and_is_the_same_again(
     make: Make, host: Host, kernel: FakeKernel, driver: ModuleType, image: str
@@ -259,7 +218,7 @@ def test_describing_changes_nothing_and_is_the_same_again(
     undo(described, kernel)
 
 
-@pytest.mark.parametrize("image", ["host", "/srv/root.tar"])
+@pytest.mark.parametrize("image", ["host", "/srv/root"])
 def test_operations_survive_the_journal(make: Make, host: Host, image: str) -> None:
     for driver in (overlayfs, vfs):
         container = make(image, read_only=True)
