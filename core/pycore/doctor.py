@@ -183,6 +183,8 @@ def _left_over(engine: Engine) -> Iterator[Finding]:
     try:
         first = engine.plugins.leftovers(engine.host(), _known(engine))
         again = engine.plugins.leftovers(engine.host(), _known(engine)) if first else []
+    except PycoreError:  # a journal cannot be read: that is told with its container
+        return
     except OSError as error:
         yield Finding("damaged", f"what is left over cannot be told: {error}")
         return

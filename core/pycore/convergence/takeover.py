@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pycore.errors import PycoreError
 from pycore.launch.launcher import Adopted, start_time
 from pycore.life.lifecycle import KILL_WAIT, Lifecycle
 from pycore.life.live import Live
-from pycore.plan import applied_identity
+from pycore.plan import applied_identity, container_of
 from pycore.records.state import ContainerRecord
 
 
@@ -25,15 +26,28 @@ def take_over(life: Lifecycle) -> None:
     adopted = {each.id: each for each in life.launcher.adopt(() if life.state.rebooted else known)}
     superseded = _superseded(life, records)
     for record in records:
-        if life.state.rebooted:
-            _after_boot(life, record)
-        elif record.id in superseded:
-            _clean_up(life, record, adopted.get(record.id))
-        else:
-            _take_over(life, record, adopted.get(record.id))
+        try:
+            if life.state.rebooted:
+                _after_boot(life, record)
+            elif record.id in superseded:
+                _clean_up(life, record, adopted.get(record.id))
+            else:
+                _take_over(life, _with_image(life, record), adopted.get(record.id))
+        except PycoreError as error:  # it stays as it is, and keeps nobody else from being looked after
+            sys.stderr.write(f"pycore: {record.full_name} is not in order: {error.message}\n")
     _finish_changes(life)
     if adopted:
         life.events.emit("take-over", containers=len(adopted))
+
+
+def _with_image(life: Lifecycle, record: ContainerRecord) -> ContainerRecord:
+    """The record of a version that did not write down what a container is made of: it is asked for again."""
+    if record.image:
+        return record
+    found = None
+    with contextlib.suppress(PycoreError):  # then its next start says why it cannot be
+        found = life.plugins.image(container_of(record, life.plugins), life.host())
+    return life.state.write(replace(record, image=found.image.to_json())) if found else record
 
 
 def _superseded(life: Lifecycle, records: Sequence[ContainerRecord]) -> set[str]:
@@ -81,7 +95,8 @@ def _after_boot(life: Lifecycle, record: ContainerRecord) -> None:
     if record.auto_remove or record.status in ("creating", "removing"):
         life.remove(record)
         return
-    life.executor.undo(record.operations("attached"), life.context(record))
+    operations, _ = record.readable("attached")
+    life.executor.undo(operations, life.context(record))
     life.state.forget(record.id)
 
 

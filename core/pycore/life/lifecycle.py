@@ -39,7 +39,7 @@ from pycore.ops import Context, Operation, to_records
 from pycore.plan import Description, container_of, describe, source_of
 from pycore.plugins import Plugins
 from pycore.records.events import Events
-from pycore.records.state import ContainerRecord, State
+from pycore.records.state import ContainerRecord, Part, State
 from pycore.spec import Container, Process, parse_duration, signal_number
 from pycore.steps import Phase, Step
 
@@ -321,7 +321,7 @@ class Lifecycle:
 
     def _thaw(self, live: Live) -> None:
         record = live.record
-        failures = self.executor.undo(record.operations("paused"), self.context(record, pid=record.pid))
+        failures = self._take_back(record, self.context(record, pid=record.pid), "paused")
         if failures:
             raise PycoreError(f"{record.full_name}: {'; '.join(failures)}")
         self._rewrite(live, paused=())
@@ -429,8 +429,7 @@ class Lifecycle:
     def detach(self, record: ContainerRecord) -> ContainerRecord:
         """Undo what was attached to a process that has ended, and write that it has."""
         ctx = self.context(record)
-        failures = self.executor.undo(record.operations("paused"), ctx)
-        failures += self.executor.undo(record.operations("attached"), ctx)
+        failures = self._take_back(record, ctx, "attached", "paused")
         # What could not be undone stays in the journal, for the removal to try again.
         attached = (*record.paused, *record.attached) if failures else ()
         return self.state.write(replace(record, paused=(), attached=attached))
@@ -627,9 +626,7 @@ class Lifecycle:
             if self.state.container(record.id) is None:
                 return
             record = self.state.write(replace(self.current(record), status="removing"))
-            ctx = self.context(record)
-            failures = self.executor.undo(record.operations("attached"), ctx)
-            failures += self.executor.undo(record.operations("prepared"), ctx)
+            failures = self._take_back(record, self.context(record), "prepared", "attached")
             if failures:
                 raise PycoreError(f"{record.full_name}: {'; '.join(failures)}", hint="mend it, then repeat the command")
             self._remove_log(record)
@@ -639,6 +636,11 @@ class Lifecycle:
             self.events.emit("destroy", record)
         self._turns.pop(record.id, None)
         self.tell()
+
+    def _take_back(self, record: ContainerRecord, ctx: Context, *parts: Part) -> list[str]:
+        """Undo parts of a journal, the last part first; what failed, in words."""
+        operations, gone = record.readable(*parts)
+        return [*self.executor.undo(operations, ctx), *gone]
 
     def _remove_log(self, record: ContainerRecord) -> None:
         with contextlib.suppress(PycoreError):  # a plugin that is gone takes its log with it, as far as we know

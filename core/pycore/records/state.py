@@ -23,6 +23,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,9 @@ from pycore.ops import Operation, Record, from_record
 
 Status = Literal["creating", "created", "running", "stopped", "removing"]
 """OCI's states, and ``removing``: found after a crash, it says that the rest is to be undone."""
+
+Part = Literal["prepared", "attached", "paused", "going", "coming"]
+"""A part of a container's journal."""
 
 VERSION = 1
 STATE_FILE = "state.jsonl"
@@ -93,16 +97,47 @@ class ContainerRecord:
         """``APP/NAME``."""
         return f"{self.app}/{self.name}"
 
-    def operations(self, which: Literal["prepared", "attached", "paused", "going", "coming"]) -> list[Operation]:
-        """The journal's operations as values. Raises PycoreError where their plugin is not installed any more."""
+    def operations(self, which: Part) -> list[Operation]:
+        """The journal's operations as values. Raises PycoreError where their plugin is not installed any more, or is of
+        a version that has no such operations.
+        """
+        operations, problems = self._read(which)
+        if problems:
+            raise PycoreError(f"{self.full_name}: {problems[0].message}", hint=problems[0].hint)
+        return operations
+
+    def readable(self, *which: Part) -> tuple[list[Operation], list[str]]:
+        """The operations that can be taken back, and in words those that cannot, since their plugin is gone.
+
+        What another version of a plugin that is here has done, in words that this one has not, is neither: it is named
+        after the run dir, and the plugin finds by itself what is left of it (``pycore_leftovers``).
+        """
+        operations: list[Operation] = []
+        gone: list[str] = []
+        for part in which:
+            found, problems = self._read(part)
+            operations += found
+            gone += [f"{each.message}; {each.hint}" for each in problems if isinstance(each, PluginGone)]
+        return operations, gone
+
+    def _read(self, which: Part) -> tuple[list[Operation], list[PycoreError]]:
+        found: list[Operation] = []
+        problems: list[PycoreError] = []
         records: tuple[Record, ...] = getattr(self, which)
-        try:
-            return [from_record(record) for record in records]
-        except (ImportError, AttributeError, TypeError) as error:
-            raise PycoreError(
-                f"{self.full_name}: cannot read its journal: {error}",
-                hint="install the plugin again that made it, then repeat the command",
-            ) from error
+        for record in records:
+            try:
+                found.append(from_record(record))
+            except (ImportError, AttributeError, TypeError) as error:
+                problems.append(self._unreadable(record, error))
+        return found, problems
+
+    def _unreadable(self, record: Record, error: Exception) -> PycoreError:
+        words = f"cannot read its journal: {error}"
+        package = str(record["op"]).partition(":")[0].partition(".")[0]
+        if find_spec(package) is None:
+            return PluginGone(words, hint="install the plugin again that made it")
+        hint = f"another version of {package} made it: pycore rm -f {self.full_name}, then repeat the command"
+        return PycoreError(words, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -319,6 +354,10 @@ class State:
 
 class Damaged(PycoreError):
     """A record that cannot be read."""
+
+
+class PluginGone(PycoreError):
+    """A plugin that is not installed any more."""
 
 
 def _container(fields: dict[str, Any]) -> ContainerRecord:
