@@ -114,6 +114,10 @@ def _check_platform(source: Source, image: documents.Image, platform: documents.
         raise NotFound(f"{source.name} is not there for {platform}", hint=f"there is {own}")
 
 
+class _BrokenOff(PycoreError):
+    """Nobody wants it any more."""
+
+
 class _Fetch:
     """The layers of one image on their way."""
 
@@ -121,6 +125,8 @@ class _Fetch:
         self.store, self.source, self.progress = store, source, progress
         self._cancel = cancel
         self._failed = threading.Event()
+        self.hopeless = False
+        """Whether a part of it is damaged: then nobody has a use for the rest."""
         self._disk = _Disk(store.root)
 
     def layers(self, image: documents.Image, jobs: int) -> None:
@@ -138,19 +144,19 @@ class _Fetch:
                 raise
 
     def _wait(self, running: list[Future[None]]) -> None:
-        first: BaseException | None = None
+        """Raises what came first, and not what came of it."""
+        errors: list[BaseException] = []
         for done in as_completed(running):
-            error = done.exception()
-            if error is not None and first is None:
-                first = error
+            if (error := done.exception()) is not None:
+                errors.append(error)
                 self._failed.set()
-        if first is not None:
-            raise first
+        for error in sorted(errors, key=lambda error: isinstance(error, _BrokenOff)):
+            raise error
 
     def check(self) -> None:
         """Raises PycoreError when nobody wants it any more."""
         if self._failed.is_set() or self._cancel.is_set():
-            raise PycoreError("broken off")
+            raise _BrokenOff("broken off")
 
     def _bring(self, layer: Descriptor, diff_id: str) -> None:
         """One layer, alone: whoever wants the same waits, and finds it."""
@@ -164,8 +170,13 @@ class _Fetch:
             if has_layer and has_blob:
                 self.progress(layer, "there", layer.size)
                 return
-            with _in_words(self.source.name, layer):
-                _Bringing(self, layer, diff_id, unpacks=not has_layer, downloads=not has_blob).bring()
+            try:
+                with _in_words(self.source.name, layer):
+                    _Bringing(self, layer, diff_id, unpacks=not has_layer, downloads=not has_blob).bring()
+            except Damaged:
+                self.hopeless = True
+                self._failed.set()
+                raise
         self.progress(layer, "done", layer.size)
 
     def on_disk(self) -> None:
@@ -209,8 +220,8 @@ class _Bringing:
             if os.fstat(fd).st_size > self._layer.size:
                 os.ftruncate(fd, 0)
             self._through(os.dup(fd), fd)
-        except (Damaged, OSError) as error:
-            if not isinstance(error, _PASSES):
+        except BaseException as error:
+            if isinstance(error, Damaged | OSError) or self._fetch.hopeless:
                 self._part.unlink(missing_ok=True)
             raise
         finally:
@@ -340,7 +351,7 @@ def _in_words(name: str, layer: Descriptor) -> Generator[None, None, None]:
     try:
         yield
     except PycoreError as error:
-        if error.message == "broken off" or not error.message.startswith("it "):
+        if not error.message.startswith("it "):
             raise
         raise type(error)(f"layer {layer.digest[:19]} of {name}: {error.message}", hint=error.hint) from error
     except OSError as error:
