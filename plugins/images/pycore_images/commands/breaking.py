@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from pycore.cli.session import ENDING, Interrupted, Session
 from pycore.cli.streams import wait
@@ -19,12 +19,28 @@ class Break(threading.Event):
         super().__init__()
         self._lock = threading.Lock()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+        self._ends: list[Callable[[], None]] = []
 
     def set(self) -> None:
         super().set()
         with self._lock:
             if self._bell >= 0:
                 os.eventfd_write(self._bell, 1)
+            for end in self._ends:
+                end()
+
+    @contextlib.contextmanager
+    def ending(self, end: Callable[[], None]) -> Generator[None, None, None]:
+        """For as long as this lasts, ``end`` is called when this is set: it ends what cannot look at this."""
+        with self._lock:
+            self._ends.append(end)
+        if self.is_set():
+            end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.remove(end)
 
     def hangups(self) -> tuple[int, ...]:
         """What can be read when this is set."""
@@ -58,7 +74,7 @@ def breakable(session: Session, words: Sequence[str] = ()) -> Generator[Break, N
         session.resume([*words, *(["--json"] if session.json else [])])
     try:
         yield broken
-    except PycoreError as error:
+    except (PycoreError, OSError) as error:
         if broken.is_set():
             raise Interrupted from error
         raise

@@ -82,7 +82,7 @@ def _tags(session: Session, name: Reference, cancel: Break) -> list[Reference]:
     from pycore_images.registry.pull import RegistrySource
 
     hosts = read_hosts(session.engine.data_dir)
-    with RegistrySource(name, hosts, session.environment, cancel=cancel) as source:
+    with RegistrySource(name, hosts, session.environment, cancel=cancel) as source, cancel.ending(source.break_off):
         return [reference.parse(f"{name.name}:{tag}") for tag in source.tags()]
 
 
@@ -108,6 +108,7 @@ def pull(
     asked = name.pinned(pin) if pin else name
     with (
         RegistrySource(asked, hosts, session.environment, cancel=cancel) as source,
+        cancel.ending(source.break_off),
         Layers(session, PULLED, quiet) as layers,
     ):
         image = fetch(store, source, platform=platform, progress=layers.progress, cancel=cancel)
@@ -166,6 +167,7 @@ def _push_one(
         session.out(f"pushing to {name.name}\n")
     with (
         RegistrySink(name, hosts, session.environment, neighbours=neighbours, cancel=cancel) as sink,
+        cancel.ending(sink.break_off),
         Layers(session, PUSHED, arguments.quiet) as layers,
     ):
         sent = send(store, root, sink, platform=arguments.platform, progress=layers.progress, cancel=cancel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pycore.cli.session import Session
 from pycore.cli.text import size
@@ -20,6 +20,9 @@ from pycore_images.comparing import differing, in_words
 from pycore_images.content import Damaged
 from pycore_images.paths import is_path
 from pycore_images.reference import Reference
+
+if TYPE_CHECKING:
+    from pycore_images.registry.hosts import Hosts
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -70,13 +73,10 @@ def _names(app: App) -> list[Reference]:
 
 
 def _change(session: Session, name: Reference, before: str, cancel: Break) -> _Change:
-    from pycore_images.fetching import look
     from pycore_images.registry.hosts import read_hosts
-    from pycore_images.registry.pull import RegistrySource
 
     hosts = read_hosts(session.engine.data_dir)
-    with RegistrySource(name, hosts, session.environment, cancel=cancel) as source:
-        new = look(source)
+    new = _look(session, name, hosts, cancel)
     if not before or before == new.root.digest:
         return _Change(name, before, None, new)
     store = store_of(session)
@@ -87,12 +87,19 @@ def _change(session: Session, name: Reference, before: str, cancel: Break) -> _C
     except (NotFound, Damaged):
         pass  # only a part of it is here: asked for where it came from
     try:
-        with RegistrySource(name.pinned(before), hosts, session.environment, cancel=cancel) as source:
-            return _Change(name, before, look(source), new)
+        return _Change(name, before, _look(session, name.pinned(before), hosts, cancel), new)
     except PycoreError:
         if cancel.is_set():
             raise
         return _Change(name, before, None, new)
+
+
+def _look(session: Session, name: Reference, hosts: Hosts, cancel: Break) -> documents.Image:
+    from pycore_images.fetching import look
+    from pycore_images.registry.pull import RegistrySource
+
+    with RegistrySource(name, hosts, session.environment, cancel=cancel) as source, cancel.ending(source.break_off):
+        return look(source)
 
 
 def _is_here(session: Session, image: documents.Image) -> bool:

@@ -48,6 +48,7 @@ class RegistrySource:
         *mirrors, itself = hosts.endpoints(reference.registry)
         hasty = replace(patience, tries=min(_TRIES_OF_MIRRORS, patience.tries))
         self._places = [*(self._place(mirror, hasty) for mirror in mirrors), self._place(itself, patience)]
+        self._transports = [place.session.transport for place in self._places]
         self._kept: tuple[Descriptor, bytes] | None = None
 
     @property
@@ -84,8 +85,13 @@ class RegistrySource:
 
     def close(self) -> None:
         """Close the connections."""
-        for place in self._places:
-            place.session.transport.close()
+        for transport in self._transports:
+            transport.close()
+
+    def break_off(self) -> None:
+        """End what other threads wait for."""
+        for transport in self._transports:
+            transport.break_off()
 
     def __enter__(self) -> Self:
         return self

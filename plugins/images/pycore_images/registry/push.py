@@ -93,6 +93,10 @@ class RegistrySink:
         """Close the connections."""
         self._session.transport.close()
 
+    def break_off(self) -> None:
+        """End what other threads wait for."""
+        self._session.transport.break_off()
+
     def __enter__(self) -> Self:
         return self
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from pycore.errors import PycoreError
 
@@ -39,6 +42,7 @@ class Transport:
         self._ca = ca
         self._read = read
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._lock = Lock()
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> urllib3.BaseHTTPResponse:
@@ -67,6 +71,17 @@ class Transport:
             for manager in self._managers.values():
                 manager.clear()
 
+    def break_off(self) -> None:
+        """End what other threads wait for: it fails as if the other side had hung up."""
+        with self._lock:
+            for each in list(self._sockets):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not SSLSocket's own, which forgets its keys first
+
+    def _note(self, each: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(each)
+
     def _manager(self, scheme: str, server: str) -> urllib3.PoolManager:
         import urllib3
 
@@ -74,12 +89,43 @@ class Transport:
         with self._lock:
             if (scheme, proxy) not in self._managers:
                 context = _trusting(self._ca, _stamps(self._ca)) if scheme == "https" else None
-                self._managers[scheme, proxy] = (
+                manager = (
                     urllib3.ProxyManager(proxy, maxsize=8, ssl_context=context)
                     if proxy
                     else urllib3.PoolManager(maxsize=8, ssl_context=context)
                 )
+                manager.pool_classes_by_scheme = _pools(self._note)
+                self._managers[scheme, proxy] = manager
             return self._managers[scheme, proxy]
+
+
+def _pools(note: Callable[[socket.socket], None]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Connections that tell of their sockets, so that somebody else can end what is waited for."""
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            note(self.sock)
+
+    class Secure(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            found = super()._new_conn()
+            note(found)  # TLS is still to be spoken of
+            return found
+
+        def connect(self) -> None:
+            super().connect()
+            note(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
 
 
 def _stamps(ca: str) -> tuple[object, ...]:
