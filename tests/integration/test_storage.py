@@ -16,6 +16,7 @@ from bench.image import make_root
 from pycore.engine import Engine
 from pycore.errors import OperationError, PycoreError, SpecError, StartError
 from pycore.linux.kernel import Kernel
+from pycore.plan import Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
 
@@ -254,15 +255,35 @@ def test_a_layer_in_memory(nested: Path) -> None:
 # -- images that are tar files ---------------------------------------------------------------------------------
 
 
-def test_a_tar_file_is_unpacked_once_and_goes_with_its_last_user(engine: Engine, run: Run, tarball: Path) -> None:
+def kept(engine: Engine) -> dict[str, int]:
+    """How much there is of each kind in the store of images."""
+    kinds = {"blobs": "blobs/sha256", "layers": "layers", "ingest": "ingest", "holds": "holds"}
+    return {kind: len(list((engine.data_dir / "images" / place).glob("*"))) for kind, place in kinds.items()}
+
+
+def test_a_tar_file_is_unpacked_once_and_held_by_its_users(engine: Engine, run: Run, tarball: Path) -> None:
     for app in ("one", "two"):
         assert run("cat /etc/motd", image=tarball, app=app) == "from the image\n"
-    (image,) = (engine.data_dir / "images").iterdir()
-    assert len(os.listdir(image / "users")) == 2
+    assert kept(engine) == {"blobs": 3, "layers": 1, "ingest": 0, "holds": 2}
     engine.down("one")
-    assert (image / "root/etc/motd").exists()
     engine.down("two")
-    assert os.listdir(engine.data_dir / "images") == []
+    assert kept(engine) == {"blobs": 3, "layers": 1, "ingest": 0, "holds": 0}
+
+
+def test_a_tar_file_that_has_changed_is_another_image(engine: Engine, tarball: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.copy(tarball, tmp_path / "image.tar.gz"))
+    app = engine.load_text(spec("changing", "cat /etc/motd", image=archive), environment={})
+    engine.apply(app)
+    assert engine.plan(app).actions == ()
+    shutil.unpack_archive(archive, tmp_path / "root", filter="fully_trusted")
+    (tmp_path / "root/etc/motd").write_text("changed\n")
+    subprocess.run(["tar", "-czf", archive, "-C", tmp_path / "root", "."], check=True)
+    (action,) = engine.plan(app).actions
+    assert (action.kind, [reason.what for reason in action.reasons]) == (Kind.RECREATE, ["image"])
+    engine.apply(app)
+    assert engine.wait("changing/c", 20) == 0
+    assert b"".join(chunk.data for chunk in engine.logs("changing/c")) == b"changed\n"
+    engine.down("changing")
 
 
 @pytest.fixture
@@ -285,15 +306,15 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, rootfs: Path, tarball: Pa
             engine.apply(app)
         assert str(image) in caught.value.message
         assert engine.containers() == []
-    left = {path for name in ("images", "containers") for path in (small_disk / "data" / name).glob("*")}
-    assert left == set()
+        assert set(kept(engine).values()) == {0}
+    assert list((small_disk / "data/containers").glob("*")) == []
 
 
 def test_a_damaged_tar_file(engine: Engine, tarball: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_bytes(tarball.read_bytes()[:5000])
     with pytest.raises(PycoreError, match=r"cut\.tar is damaged"):
         engine.apply(engine.load_text(spec("cut", "true", image=tmp_path / "cut.tar"), environment={}))
-    assert os.listdir(engine.data_dir / "images") == []
+    assert set(kept(engine).values()) == {0}
     assert engine.containers() == []
 
 
