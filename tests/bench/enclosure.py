@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,14 +68,27 @@ def _mount_v1_hierarchies() -> None:
 
 
 def clear_cgroups() -> None:
-    """Remove empty control groups that the runtimes left."""
+    """End what the runtimes left in their control groups, podman its monitors for minutes, and remove them."""
     for name in _CGROUPS:
         for top in [Path("/sys/fs/cgroup") / name, *Path("/sys/fs/cgroup").glob(f"*/{name}")]:
             for path, _, _ in os.walk(top, topdown=False):
+                _end_all(path)
                 try:
                     os.rmdir(path)
                 except OSError as error:
                     print(f"left behind: {path}: {error.strerror}", file=sys.stderr)
+
+
+def _end_all(cgroup: str) -> None:
+    """Kill its processes and see their end."""
+    for pid in Path(cgroup, "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            process = os.pidfd_open(int(pid))
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            ended.poll(5000)
+            os.close(process)
 
 
 def _do(*command: str | Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from scale import scale
 
 PARTS = {
     "start": "one container without network, start to exit (ms: best, median, median against the floor)",
+    "exec": "one more program in a container that runs, start to exit (ms: best, median, median against pycore's)",
     "many": "containers without network that stay (per second; MiB held for each, and by what they all share)",
     "floods": "1 GB of lines from a container in the background (seconds, MB/s; MiB that it adds to what is held)",
     "bridged": "bridged containers with a port each (per second)",
@@ -75,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--crowd", type=int, default=1000, help="containers of one app in the part `scale` (1000)")
     parser.add_argument("--rounds", type=int, default=1000, help="rounds in the part of that name (1000)")
     parser.add_argument("--moves", type=int, default=3, help="times that an image is loaded and pulled (3)")
-    parser.add_argument("--limit", type=float, default=120, help="seconds for the part `start` (120)")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for `start`, and for `exec` (120)")
     parser.add_argument("--list", action="store_true", help="show parts and runtimes")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -104,9 +105,24 @@ def _ready(directory: Path, root: Path, only: list[str] | None, stack: ExitStack
 def _start(runtimes: list[Runtime], options: argparse.Namespace) -> None:
     contenders: dict[str, Callable[[], object]] = {runtime.name: runtime.once for runtime in runtimes}
     times = measure.in_turns(contenders, options.turns, options.limit)
-    floor = times[Floor.name].median if Floor.name in times else None
+    _beside(times, Floor.name)
+
+
+def _exec(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    with ExitStack() as stack:
+        contenders: dict[str, Callable[[], object]] = {}
+        for runtime in (runtime for runtime in runtimes if runtime.executes):
+            runtime.start_many(1, False, 1)
+            stack.callback(runtime.remove_many, 1)
+            contenders[runtime.name] = runtime.execute
+        _beside(measure.in_turns(contenders, options.turns, options.limit), Pycore.name)
+
+
+def _beside(times: Mapping[str, measure.Times], base: str) -> None:
+    """How long each took, also as a multiple of what one of them took."""
+    unit = times[base].median if base in times else None
     for name, taken in times.items():
-        against = f"{taken.median / floor:8.2f} x" if floor else ""
+        against = f"{taken.median / unit:8.2f} x" if unit else ""
         print(f"  {name:20} {taken.best * 1e3:8.2f} {taken.median * 1e3:8.2f} {against}", flush=True)
 
 
@@ -181,6 +197,7 @@ def _best_workers(runtime: Runtime, bridged: bool) -> int:
 
 _PARTS: dict[str, Callable[[list[Runtime], argparse.Namespace], None]] = {
     "start": _start,
+    "exec": _exec,
     "many": _many,
     "floods": _floods,
     "bridged": _bridged,

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from enclosure import CGROUP
 from image import make_root
+from pycore.launch.launcher import Stdio
 
 TRUE, SLEEP = "/bin/true", "/bin/sleep"
 PROGRAMS = ("true", "sleep", "sh", "yes", "head")
@@ -48,6 +49,8 @@ class Runtime:
     program = ""
     many = True
     bridges = True
+    executes = True
+    """Whether one more program can be run in a container that runs."""
     workers: tuple[int, ...] = (1, 2, 4, 8)
     """How many starts at once are tried, to find the best."""
     residents: frozenset[str] = frozenset()
@@ -92,10 +95,14 @@ class Runtime:
         """Take them away again."""
         raise NotImplementedError
 
+    def execute(self) -> None:
+        """One more program in the first of many, from the command to its exit."""
+        raise NotImplementedError
+
 
 class Bubblewrap(Runtime):
     name, program = "bubblewrap", "bwrap"
-    many = bridges = False
+    many = bridges = executes = False
 
     def once(self) -> None:
         run("bwrap", "--unshare-all", "--ro-bind", self.root, "/", "--proc", "/proc", "--dev", "/dev", TRUE)
@@ -116,6 +123,9 @@ class Oci(Runtime):
     def remove_many(self, count: int) -> None:
         for number in range(count):
             self._oci("delete", "--force", f"many{number}")
+
+    def execute(self) -> None:
+        self._oci("exec", "many0", TRUE)
 
     def _oci(self, *arguments: object) -> None:
         run(self.program, "--root", self.directory / "state", *arguments)
@@ -167,6 +177,9 @@ class Engine(Runtime):
     def remove_many(self, count: int) -> None:
         run(*self.command, "rm", "--force", *self._at_once(), *(f"many{number}" for number in range(count)))
 
+    def execute(self) -> None:
+        run(*self.command, "exec", "many0", TRUE)
+
     def _options(self) -> list[str]:
         return ["--cgroup-parent", f"/{CGROUP}"]
 
@@ -184,6 +197,8 @@ class Podman(Engine):
         self.command = ("podman", *places, "--cgroup-manager", "cgroupfs", "--events-backend", "none")
         run(*self.command, "import", self.directory.parent / "image.tar", "bench")
         yield
+        # It mounts this over itself, and leaves it so while a monitor of an exec is there.
+        subprocess.run(["umount", "--lazy", self.directory / "storage/overlay"], capture_output=True, check=False)
 
     def _at_once(self) -> list[str]:
         return ["--time", "0"]
@@ -270,15 +285,21 @@ class Pycore(Runtime):
     def remove_many(self, count: int) -> None:
         self.command("down", "many")
 
+    def execute(self) -> None:
+        self.command("exec", "many/c0", TRUE)
+
     def command(self, *arguments: object) -> None:
         """A command of pycore. Raises RuntimeError with what it said where it fails."""
         places = ["--run-dir", self.run_dir, "--data-dir", self.directory / "data"]
         run(Path(sys.executable).with_name("pycore"), *places, *arguments)
 
     def _apply(self, name: str, containers: list[str]) -> None:
+        self.command("apply", self._spec(name, containers))
+
+    def _spec(self, name: str, containers: list[str]) -> Path:
         file = self.directory / f"{name}.toml"
         file.write_text("\n".join([f'name = "{name}"', *containers]))
-        self.command("apply", file)
+        return file
 
     def _container(self, name: str, bridged: bool, number: int) -> str:
         network = f'driver = "bridge"\nports = ["{FIRST_PORT + number}:80"]' if bridged else 'driver = "none"'
@@ -292,7 +313,7 @@ class PycoreCold(Pycore):
     """pycore with no supervisor up: each start brings up its own, which ends with the container."""
 
     name = "pycore, cold"
-    many = False
+    many = executes = False
     floods = {}
     turn = 0
 
@@ -333,12 +354,26 @@ class PycoreInProcess(Pycore):
         if status != 0:
             raise RuntimeError(f"the container ended with {status}")
 
+    def remove_many(self, count: int) -> None:
+        self.engine.down("many")
+
+    def execute(self) -> None:
+        with open(os.devnull, "r+b", buffering=0) as null:
+            execution = self.engine.execute("many/c0", [TRUE], Stdio(*[null.fileno()] * 3))
+        with closing(execution):
+            status = execution.wait()
+        if status != 0:
+            raise RuntimeError(f"the program ended with {status}")
+
+    def _apply(self, name: str, containers: list[str]) -> None:
+        self.engine.apply(self.engine.load(self._spec(name, containers)))
+
 
 class Floor(Runtime):
     """The same system calls from C, see floor.c: one container for each line it is sent."""
 
     name, program = "floor (C)", "cc"
-    many = False
+    many = executes = False
 
     @contextmanager
     def ready(self) -> Iterator[None]:
