@@ -2,7 +2,7 @@
 
 It is told their names in /proc: so no character of a path means anything to overlayfs, and mountinfo, which a container
 can read, tells nothing of the host's directories; with the descriptors themselves, which Linux 6.13 takes, it would.
-Layers one by one need Linux 6.5, detached mounts as layers 6.15; older kernels get what they take.
+Linux 6.7 takes layers one by one, and 6.15 those that are mounted in no place; for older ones there is a longer way.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 from pycore.errors import PycoreError
 from pycore.linux import libc
 
 MAX_LAYERS = 500
 """Lower layers of one overlay (OVL_MAX_STACK in fs/overlayfs)."""
-_MAX_STRING = 255
-"""Bytes of a string that fsconfig(2) takes."""
-
-Add = Callable[[int, Sequence[int]], None]
+_COMMON = {"metacopy": "off", "redirect_dir": "nofollow", "index": "off"}
 
 
 def mount(lower: Sequence[int], layer: int, *, volatile: bool = False) -> int:
@@ -34,73 +31,67 @@ def mount(lower: Sequence[int], layer: int, *, volatile: bool = False) -> int:
     if len(lower) > MAX_LAYERS:
         raise PycoreError(f"it has {len(lower)} layers, and overlayfs takes {MAX_LAYERS}", hint='driver = "vfs"')
     try:
-        return _mount(lower, layer, volatile)
+        return _one_by_one(lower, layer, volatile)
+    except _TooOld:
+        pass
     except OSError as error:
         if error.errno != errno.EINVAL or not any(map(_is_detached, lower)):
             raise
-    with _attached(lower):
-        return _mount(lower, layer, volatile)
+    return _at_once(lower, layer, volatile)
 
 
-def _mount(lower: Sequence[int], layer: int, volatile: bool) -> int:
+@contextlib.contextmanager
+def _own(layer: int) -> Generator[dict[str, int], None, None]:
+    """Where it is written to, by the options that say so."""
     with contextlib.ExitStack() as opened:
         own: dict[str, int] = {}
         for option, name in (("upperdir", "upper"), ("workdir", "work")) if layer >= 0 else ():
             own[option] = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=layer)
             opened.callback(os.close, own[option])
-        for add in (_one_by_one, _all_at_once):
-            context = libc.fsopen("overlay")
-            try:
-                return _create(context, add, lower, own, volatile)
-            except _NotSo:
-                continue
-            except OSError as error:
-                words = message(context) or os.strerror(error.errno or 0)
-                raise OSError(error.errno, words, "overlay") from None
-            finally:
-                os.close(context)
-    raise PycoreError(
-        f"this kernel takes no {len(lower)} layers",
-        hint='Linux 6.5 and newer take 500; driver = "vfs" works with all',
-    )
+        yield own
 
 
-class _NotSo(Exception):
+class _TooOld(Exception):
     """The kernel does not take layers this way."""
 
 
-def _create(context: int, add: Add, lower: Sequence[int], own: dict[str, int], volatile: bool) -> int:
-    libc.fsconfig(context, "source", "overlay")
-    add(context, lower)
-    for option, fd in own.items():
-        libc.fsconfig(context, option, _name(fd))
-    libc.fsconfig(context, "metacopy", "off")
-    libc.fsconfig(context, "redirect_dir", "nofollow")
-    libc.fsconfig(context, "index", "off")
-    if volatile:
-        libc.fsconfig(context, "volatile", None)
-    return libc.fsmount(context, libc.MOUNT_ATTR_NODEV)
+def _one_by_one(lower: Sequence[int], layer: int, volatile: bool) -> int:
+    context = libc.fsopen("overlay")
+    try:
+        libc.fsconfig(context, "source", "overlay")
+        for number, fd in enumerate(lower):
+            try:
+                libc.fsconfig(context, "lowerdir+", f"/proc/self/fd/{fd}")
+            except OSError as error:
+                if number or error.errno != errno.EINVAL:
+                    raise
+                raise _TooOld from None
+        for option, value in _COMMON.items():
+            libc.fsconfig(context, option, value)
+        if volatile:
+            libc.fsconfig(context, "volatile", None)
+        with _own(layer) as own:
+            for option, fd in own.items():
+                libc.fsconfig(context, option, f"/proc/self/fd/{fd}")
+            return libc.fsmount(context, libc.MOUNT_ATTR_NODEV)
+    except OSError as error:
+        if error.errno == errno.EINVAL and _takes_anything():
+            raise _TooOld from None
+        raise OSError(error.errno, message(context) or os.strerror(error.errno or 0), "overlay") from None
+    finally:
+        os.close(context)
 
 
-def _one_by_one(context: int, lower: Sequence[int]) -> None:
-    for number, fd in enumerate(lower):
-        try:
-            libc.fsconfig(context, "lowerdir+", _name(fd))
-        except OSError as error:
-            if number or error.errno != errno.EINVAL:
-                raise
-            raise _NotSo from None
-
-
-def _all_at_once(context: int, lower: Sequence[int]) -> None:
-    names = ":".join(map(_name, lower))
-    if len(names) > _MAX_STRING:
-        raise _NotSo
-    libc.fsconfig(context, "lowerdir", names)
-
-
-def _name(fd: int) -> str:
-    return f"/proc/self/fd/{fd}"
+def _takes_anything() -> bool:
+    """Whether options are not looked at before the file system is made: then, before 6.5, it knows no ``lowerdir+``."""
+    context = libc.fsopen("overlay")
+    try:
+        libc.fsconfig(context, "no such option", "")
+    except OSError:
+        return False
+    finally:
+        os.close(context)
+    return True
 
 
 def message(context: int) -> str:
@@ -110,23 +101,49 @@ def message(context: int) -> str:
     return ""
 
 
-# -- kernels before 6.15 ---------------------------------------------------------------------------------
+# -- older kernels ---------------------------------------------------------------------------------------
+
+
+def _at_once(lower: Sequence[int], layer: int, volatile: bool) -> int:
+    """By mount(2), in a mount namespace of our own, in which a copy of each layer's mount gets a place: it is there
+    that overlayfs must find them. Their names are numbers, so that one page, which is what mount(2) takes, suffices.
+    """
+    numbers = range(len(lower))
+    named = {"lowerdir": ":".join(map(str, numbers)), **_COMMON}
+    if layer >= 0:
+        named |= {"upperdir": "own/upper", "workdir": "own/work"}
+    options = ",".join(f"{option}={value}" for option, value in named.items()) + (",volatile" if volatile else "")
+    with contextlib.ExitStack() as opened:
+
+        def copied(fd: int) -> int:
+            tree = libc.open_tree(fd, recursive=False)
+            opened.callback(os.close, tree)
+            return tree
+
+        trees = {str(number): fd if _is_detached(fd) else copied(fd) for number, fd in zip(numbers, lower, strict=True)}
+        if layer >= 0:
+            trees["own"] = copied(layer)
+        opened.enter_context(_aside())
+        libc.mount("tmpfs", "/sys", "tmpfs", 0, None)
+        os.chdir("/sys")
+        for name, tree in trees.items():
+            os.mkdir(name)
+            libc.move_mount_path(tree, name)
+        libc.mount("overlay", "/proc", "overlay", libc.MOUNT_ATTR_NODEV, options)
+        return libc.open_tree("/proc", recursive=False)
 
 
 def _is_detached(fd: int) -> bool:
     """Whether a descriptor is of a mount that is in no place: its id is in no mountinfo."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
         identity = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-    with open("/proc/self/mountinfo", "rb") as file:
+    with open("/proc/thread-self/mountinfo", "rb") as file:
         return not any(line.split(b" ", 1)[0] == identity.encode() for line in file)
 
 
 @contextlib.contextmanager
-def _attached(trees: Sequence[int]) -> Generator[None, None, None]:
-    """Give detached mounts a place for the length of a with block, in a mount namespace of our own.
-
-    For a process with one thread: it comes back to where it was (setns(2)).
-    """
+def _aside() -> Generator[None, None, None]:
+    """A mount namespace of our own for the length of a with block; this thread then comes back to where it was."""
     with contextlib.ExitStack() as opened:
         before = [os.open(path, flags | os.O_CLOEXEC) for path, flags in _WHERE]
         for fd in before:
@@ -135,8 +152,6 @@ def _attached(trees: Sequence[int]) -> Generator[None, None, None]:
         libc.unshare(libc.CLONE_NEWNS)
         try:
             libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE, None)
-            for tree in filter(_is_detached, trees):
-                libc.move_mount_path(tree, "/sys")
             yield
         finally:
             libc.setns(namespace, libc.CLONE_NEWNS)
@@ -145,4 +160,6 @@ def _attached(trees: Sequence[int]) -> Generator[None, None, None]:
             os.fchdir(here)
 
 
-_WHERE = (("/proc/self/ns/mnt", os.O_RDONLY), ("/", os.O_PATH | os.O_DIRECTORY), (".", os.O_PATH | os.O_DIRECTORY))
+_WHERE = (
+    ("/proc/thread-self/ns/mnt", os.O_RDONLY), ("/", os.O_PATH | os.O_DIRECTORY), (".", os.O_PATH | os.O_DIRECTORY),
+)  # fmt: skip
