@@ -64,6 +64,14 @@ def _nothing() -> None:
     """A check that finds nothing."""
 
 
+def _trying(failures: list[PycoreError], act: Callable[[], None]) -> None:
+    """Note a failure, so that it keeps nothing else from being done."""
+    try:
+        act()
+    except PycoreError as error:
+        failures.append(error)
+
+
 def _renamed(app: AppRecord, record: ContainerRecord) -> AppRecord:
     """What was applied of an app whose one container has another name by now."""
     name = record.name
@@ -458,7 +466,12 @@ class Engine:
                 raise NotFound(f"no such app: {name}", hint="pycore ps -a lists what there is")
             for layer in stop_order(records):
                 life.stop(layer, seconds)
-            at_once([partial(life.remove, record) for record in reversed(records)], self.starts)
+            failures: list[PycoreError] = []
+            at_once([partial(_trying, failures, partial(life.remove, each)) for each in records[::-1]], self.starts)
+            for failure in failures[:1]:
+                for other in failures[1:]:
+                    failure.add_note(other.message)
+                raise failure
             self.state.forget_app(name)
             life.events.emit("down", app=name)
             return [record.full_name for record in records]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.booting import boot, end, since
 from support.command import Command
+from support.versions import command_of, copy_of
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
 
@@ -133,3 +135,19 @@ def test_a_container_whose_record_does_not_say_what_it_is_made_of(pycore: Comman
     pycore("restart", "web")
     assert states(pycore)["shop/web"] == "running"
     assert pycore("apply", str(pycore.directory / "app.toml")) == "nothing to do\n"
+
+
+def test_a_supervisor_whose_files_were_replaced_makes_way(pycore: Command, tmp_path: Path) -> None:
+    """As by ``pip install -U``: modules that it has not loaded yet are others by now, or are gone."""
+    tree = copy_of(tmp_path / "older", "0.0.1")
+    older = command_of(tree, pycore)
+    older("run", "-d", "--name", "one", "--network", "none", "host", "sleep", "1000")
+    old = older.supervisor()
+    before = [row["pid"] for row in older.json("ps")]
+    for file in [*tree.rglob("*.py"), *tree.rglob("*.pyc")]:
+        file.unlink()
+    assert [row["pid"] for row in pycore.json("ps")] == before
+    assert pycore("exec", "one", "echo", "hi") == "hi\n"
+    assert pycore.supervisor() not in (0, old)
+    pycore("restart", "-t", "0", "one")
+    pycore("down", "one")

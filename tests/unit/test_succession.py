@@ -79,6 +79,25 @@ def test_what_does_not_end_is_killed(
     assert stubborn.wait(20) == -9
 
 
+def test_one_that_cannot_answer_is_asked_by_a_signal(
+    tmp_path: Path, stubborn: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade has replaced the files from which it would have loaded what it answers with."""
+    monkeypatch.setenv("PYCORE_PATIENCE", "20")
+    with listen(tmp_path, SOCKET_FILE) as listener:
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            _, fds = receive(connection)
+            for fd in fds:
+                os.close(fd)
+            connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        assert make_way(str(tmp_path))
+    assert stubborn.wait(20) == -15
+
+
 def test_nobody_else_is_killed(
     tmp_path: Path, stubborn: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

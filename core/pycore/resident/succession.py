@@ -79,12 +79,15 @@ def make_way(run_dir: str, *, equals: bool = False) -> bool:
             socket.send_fds(connection, [len(words).to_bytes(4, "big") + words], [null] * 3)
             answer = connection.recv(4)
         except (BrokenPipeError, ConnectionResetError):
-            answer = b""  # it was just ending
+            answer = b""
         finally:
             os.close(null)
         if answer and int.from_bytes(answer, "big"):
             return False
-        if not _hangs_up(connection, _patience()):
+        if not answer:
+            # It was just ending; or it cannot answer, since its files have been replaced: a signal needs none of them.
+            _send_away(run_dir, signal.SIGTERM, _patience())
+        if not answer or not _hangs_up(connection, _patience()):
             _kill(run_dir)
     return True
 
@@ -108,23 +111,31 @@ def _hangs_up(connection: socket.socket, seconds: float) -> bool:
 
 def _kill(run_dir: str) -> None:
     """Kill what holds the run dir, if it still does, and wait for its end. Raises SupervisorError."""
+    left = _send_away(run_dir, signal.SIGKILL, _KILLED)
+    if left:
+        raise SupervisorError(
+            f"the supervisor (pid {left}) does not end, not even by SIGKILL", hint=f"see /proc/{left}/stack"
+        )
+
+
+def _send_away(run_dir: str, number: signal.Signals, seconds: float) -> int:
+    """Send a signal to what holds the run dir, if something does, and wait for its end; its id where it stays."""
     lock = Path(run_dir) / "lock"
     try:
         pid = int(lock.read_text(encoding="ascii"))
         pidfd = os.pidfd_open(pid)
     except (OSError, ValueError):
-        return  # it has ended meanwhile
+        return 0  # it has ended meanwhile
     try:
-        if _has_open(pid, lock):
+        if not _has_open(pid, lock):
+            return 0
+        if number is signal.SIGKILL:
             print(f"pycore: the supervisor (pid {pid}) does not end: it is killed", file=sys.stderr)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            gone = select.poll()
-            gone.register(pidfd, select.POLLIN)
-            if not gone.poll(_KILLED * 1000):
-                raise SupervisorError(
-                    f"the supervisor (pid {pid}) does not end, not even by SIGKILL", hint=f"see /proc/{pid}/stack"
-                )
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
+        gone = select.poll()
+        gone.register(pidfd, select.POLLIN)
+        return 0 if gone.poll(seconds * 1000) else pid
     finally:
         os.close(pidfd)
 

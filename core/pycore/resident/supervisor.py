@@ -122,6 +122,7 @@ def serve(listener: socket.socket, run_dir: Path, data_dir: Path, linger: float 
 
     What ran is taken over first, and after a boot what was applied comes back. Ends the process.
     """
+    import pycore.resident.succession  # noqa: F401  # while it is ours: its file may be replaced when it is needed
     from pycore.engine import Engine
 
     limits.raise_open_files()
