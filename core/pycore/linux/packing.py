@@ -41,17 +41,23 @@ class Packer:
         self.size = 0
         """Bytes of files, so far."""
 
-    def pack(self, path: str, name: str, follow: bool = False) -> list[str]:
-        """Write all of a path, under a name, and the end mark; what was left out. Without a name, what is in it is
-        called as it is there.
+    def pack_tree(self, path: str) -> list[str]:
+        """Write all that is in a directory, called as it is there, and the end mark; what was left out. The path may be
+        that of a descriptor in /proc, also of a mount that is in no place.
 
         Raises OSError, and PycoreError for a layer with a file that no archive of a layer can have.
         """
+        self._tree(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
+        self._write(bytes(2 * BLOCK))
+        return self._left
+
+    def pack(self, path: str, name: str, follow: bool) -> list[str]:
+        """Write all of a path, under a name, and the end mark; what was left out. Raises OSError."""
         base, place = _directory_of(path, follow)
         try:
             info = os.stat(place, dir_fd=base, follow_symlinks=False)
             if stat.S_ISDIR(info.st_mode):
-                self._tree(base, place, name)
+                self._tree(os.open(place, _DIRECTORY, dir_fd=base), name)
             else:
                 with named(path):
                     self._leaf(base, place, name, info)
@@ -60,9 +66,8 @@ class Packer:
         self._write(bytes(2 * BLOCK))
         return self._left
 
-    def _tree(self, base: int, place: str, name: str) -> None:
-        """Directory by directory, each opened by its way from the top."""
-        top = os.open(place, _DIRECTORY, dir_fd=base)
+    def _tree(self, top: int, name: str) -> None:
+        """Directory by directory, each opened by its way from the top, which is closed at the end."""
         try:
             waiting = [""]
             while waiting:

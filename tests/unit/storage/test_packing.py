@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pycore.errors import PycoreError
-from pycore.linux import layered, tarstream
+from pycore.linux import layered, libc, tarstream
 from pycore.linux.packing import Packer
 from pycore.linux.untar import Tree
 from support.trees import looks, rich
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.root  # owners, devices, trusted attributes
 def packed(tree: Path, *, layer: bool = False, devices: bool = True) -> bytes:
     archive = tree.parent / f"{tree.name}.tar"
     with open(archive, "wb") as file:
-        Packer(file.fileno(), devices=devices, layer=layer).pack(str(tree), "")
+        Packer(file.fileno(), devices=devices, layer=layer).pack_tree(str(tree))
     return archive.read_bytes()
 
 
@@ -123,5 +123,17 @@ def test_what_is_left_out(tree: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tree / "socket"))
     with open(os.devnull, "wb") as out:
-        assert Packer(out.fileno()).pack(str(tree), "") == ["block", "device", "socket"]
-        assert Packer(out.fileno(), devices=True).pack(str(tree), "") == ["socket"]
+        assert Packer(out.fileno()).pack_tree(str(tree)) == ["block", "device", "socket"]
+        assert Packer(out.fileno(), devices=True).pack_tree(str(tree)) == ["socket"]
+
+
+def test_a_mount_that_is_in_no_place(tree: Path, tmp_path: Path) -> None:
+    """What /proc says that its path is, is the root: that of the host is not meant."""
+    expected = packed(tree)
+    fd = libc.open_tree(str(tree), recursive=False)
+    try:
+        with open(tmp_path / "out", "wb") as file:
+            Packer(file.fileno(), devices=True).pack_tree(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+    assert (tmp_path / "out").read_bytes() == expected

@@ -164,7 +164,7 @@ def _export(session: Session, arguments: argparse.Namespace) -> int:
         raise UsageError("an archive is nothing to be looked at", hint="-o FILE, or `> FILE`")
     _, snapshot = session.engine.snapshot(session.engine.find(arguments.container))
     with breakable(session) as broken, snapshot.view() as tree, _target(session, arguments.output, broken) as fd:
-        left = Packer(fd, devices=True).pack(tree, "", follow=True)
+        left = Packer(fd, devices=True).pack_tree(tree)
     for each in left:
         session.err(f"{each}: a socket: left out\n")
     return 0

@@ -84,7 +84,7 @@ def _packing(tree: str, layer: bool) -> Generator[Readable, None, None]:
 
     def pack() -> None:
         try:
-            Packer(write, devices=True, layer=layer).pack(tree, "")
+            Packer(write, devices=True, layer=layer).pack_tree(tree)
         except BaseException as error:
             failed.append(error)
         finally:
