@@ -7,10 +7,12 @@ import hashlib
 import io
 import secrets
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pycore_images import documents
-from pycore_images.content import CONFIG, INDEX, LAYER, MANIFEST, Descriptor
+from pycore_images.content import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Stream
 from pycore_images.store import Store
 
 
@@ -60,3 +62,22 @@ def _layer(store: Store, word: str) -> tuple[Descriptor, str]:
         (incoming / "tree" / word).write_text(word * 5000)
         store.take_layer(incoming, diff_id)
     return blob, diff_id
+
+
+class KeptSource:
+    """An image of a store for whoever wants it elsewhere: a :class:`pycore_images.content.Source`."""
+
+    name = "the image"
+
+    def __init__(self, store: Store, root: Descriptor) -> None:
+        self._store, self._root = store, root
+
+    def root(self) -> Descriptor:
+        return self._root
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        return self._store.blob(descriptor.digest)
+
+    @contextmanager
+    def blob(self, descriptor: Descriptor, offset: int = 0) -> Iterator[Stream]:
+        yield io.BytesIO(self._store.blob(descriptor.digest)[offset:])

@@ -75,7 +75,7 @@ def fetch(
     """
     image, found = _look(source, platform)
     with store.passing([image.root.digest, image.digest]):
-        for data, descriptor in reversed(found):
+        for data, descriptor in found:  # from what is held on: nobody who collects finds one that nothing leads to
             store.add_document(data, descriptor.media_type)
         _Fetch(store, source, progress, cancel or threading.Event()).layers(image, jobs)
     return image

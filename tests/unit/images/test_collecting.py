@@ -19,9 +19,10 @@ from pycore.linux.measure import measure
 from pycore_images import documents, keeping
 from pycore_images.collecting import DAY, Collected, collect, prune, reach, unnamed, users
 from pycore_images.content import CONFIG, LAYER, MANIFEST, Damaged, Descriptor
+from pycore_images.fetching import fetch
 from pycore_images.store import Store
 from pycore_images.usage import layer_usage
-from support.kept import archive, digest_of, keep, keep_index
+from support.kept import KeptSource, archive, digest_of, keep, keep_index
 
 
 @pytest.fixture
@@ -162,6 +163,7 @@ _COLLECTOR = """
 import sys
 from pathlib import Path
 from pycore_images.collecting import collect, prune
+from pycore_images.fetching import fetch
 from pycore_images.store import Store
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -262,3 +264,23 @@ def test_the_supervisor_lets_go_of_old_content_when_nobody_asks_for_anything(sto
     keeping.pycore_idle(Host(Look(), store.root.parent / "run", store.root.parent))
     assert is_whole(store, kept)
     assert not store.has_blob(gone.digest)
+
+
+def test_a_fetch_loses_nothing_to_who_collects_after_each_of_its_steps(store: Store, tmp_path: Path) -> None:
+    class Eroding(Store):
+        def add_document(self, data: bytes, media_type: str) -> Descriptor:
+            found = super().add_document(data, media_type)
+            collect(self, 0)
+            prune(self)
+            return found
+
+    origin = Store(tmp_path / "origin")
+    image = keep(origin, "a", "b")
+    root = keep_index(origin, image)
+    fetch(
+        Eroding(store.root),
+        KeptSource(origin, root),
+        progress=lambda _layer, _word, _done: prune(store) and None,
+    )
+    store.tag("docker.io/library/x:latest", root)
+    assert is_whole(store, root)
