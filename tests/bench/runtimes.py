@@ -359,7 +359,8 @@ class PycoreInProcess(Pycore):
 
     def execute(self) -> None:
         with open(os.devnull, "r+b", buffering=0) as null:
-            execution = self.engine.execute("many/c0", [TRUE], Stdio(*[null.fileno()] * 3))
+            stdio = Stdio(null.fileno(), null.fileno(), null.fileno())
+            execution = self.engine.execute("many/c0", [TRUE], stdio)
         with closing(execution):
             status = execution.wait()
         if status != 0:

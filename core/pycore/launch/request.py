@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from pycore.ops import Operation, from_record, to_record
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_REMEMBERED = 16
+"""Lists of operations that both ends remember: programs that are run in the same container have the same ones."""
+
+
+@lru_cache(_REMEMBERED)
+def _written(operations: tuple[Operation, ...]) -> str:
+    return json.dumps([to_record(operation) for operation in operations], separators=(",", ":"))
+
+
+@lru_cache(_REMEMBERED)
+def _read(text: str) -> tuple[Operation, ...]:
+    return tuple(from_record(record) for record in json.loads(text))
 
 
 @dataclass(frozen=True)
@@ -48,10 +64,11 @@ class Request:
         return cast("Callable[..., int | None]", getattr(importlib.import_module(module), name))
 
     def to_json(self) -> dict[str, Any]:
+        """As plain values; the operations as text, which who has read it before need not take apart again."""
         return {
             "id": self.id,
             "name": self.name,
-            "operations": [to_record(operation) for operation in self.operations],
+            "operations": _written(self.operations),
             "argv": list(self.argv),
             "environment": dict(self.environment),
             "working_dir": self.working_dir,
@@ -66,7 +83,7 @@ class Request:
         return cls(
             id=fields["id"],
             name=fields["name"],
-            operations=tuple(from_record(record) for record in fields["operations"]),
+            operations=_read(fields["operations"]),
             argv=tuple(fields["argv"]),
             environment=fields["environment"],
             working_dir=fields["working_dir"],
