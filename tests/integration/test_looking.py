@@ -69,7 +69,23 @@ def test_a_killed_container_says_by_what(pycore: Command) -> None:
     pycore("wait", "x")
     (row,) = pycore.json("ps", "-a")
     assert (row["exit_status"], row["status"], row["restarts"]) == (137, "stopped", 0)
-    assert "stopped (137" in pycore("ps", "-a")
+    assert "stopped (137: killed by SIGKILL) " in pycore("ps", "-a")
+    assert row["reason"] == "killed by SIGKILL"
+
+
+def test_one_that_a_signal_of_its_own_has_ended_says_so(pycore: Command) -> None:
+    fault = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
+    pycore("run", "--name", "x", *NO_NETWORK, "host", *fault, status=128 + signal.SIGSEGV)
+    (row,) = pycore.json("ps", "-a")
+    assert row["reason"] == "killed by SIGSEGV"
+
+
+def test_one_whose_memory_was_used_up_says_so(pycore: Command) -> None:
+    eat = ("python3", "-c", "b'x' * (1 << 30)")
+    pycore("run", "--name", "x", "-m", "32M", *NO_NETWORK, "host", *eat, status=137)
+    assert "stopped (137: killed by SIGKILL: memory limit 32M reached) " in pycore("ps", "-a")
+    (row,) = pycore.json("ps", "-a")
+    assert (row["exit_status"], row["reason"]) == (137, "killed by SIGKILL: memory limit 32M reached")
 
 
 def test_colours_in_a_terminal_only(pycore: Command) -> None:

@@ -182,7 +182,7 @@ def test_where_output_is_piped_only_what_is_done_is_said() -> None:
         ({"status": "stopped", "exit_status": 0, "finished": 2.0}, "stopped (0)"),
         (
             {"status": "stopped", "exit_status": -9, "reason": "memory limit 64M reached"},
-            "(137: memory limit 64M reached)",
+            "(137: killed by SIGKILL: memory limit 64M reached)",
         ),
         ({"status": "stopped", "exit_status": None}, "stopped (unknown)"),
         ({"status": "stopped", "exit_status": 3, "restart_at": 4e9}, "restarting in"),

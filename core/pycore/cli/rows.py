@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from pycore.life.live import exit_code
 from pycore.records.state import ContainerRecord
 
 Row = dict[str, Any]
+
+_SIGNALS = {each.value: each.name for each in signal.Signals}
 
 COLUMNS = (
     Column("CONTAINER"),
@@ -42,7 +45,7 @@ def row_of(engine: Engine, record: ContainerRecord) -> Row:
         "status": state_of(record),
         "health": record.health or None,
         "exit_status": exit_code(record.exit_status),
-        "reason": record.reason or None,
+        "reason": reason_of(record) or None,
         "restarts": record.restarts,
         "restart_at": record.restart_at or None,
         "pid": record.pid or None,
@@ -51,6 +54,15 @@ def row_of(engine: Engine, record: ContainerRecord) -> Row:
         "finished": record.finished or None,
         **told,
     }
+
+
+def reason_of(record: ContainerRecord) -> str:
+    """Why it ended, in words, where its status does not say it all: ``killed by SIGKILL: memory limit 64M reached``."""
+    number = -(record.exit_status or 0)
+    if number <= 0:
+        return record.reason
+    killed = f"killed by {_SIGNALS.get(number, f'signal {number}')}"
+    return f"{killed}: {record.reason}" if record.reason else killed
 
 
 def process_of(record: ContainerRecord) -> Mapping[str, Any]:
