@@ -242,19 +242,18 @@ class Kernel(Look):
 
         Raises PycoreError where the file system, or the kernel, cannot.
         """
-        namespace = idmap.namespace(users, groups)
-        try:
+        with _owners(users, groups) as namespace:
             libc.mount_setattr(tree, 0, recursive, userns=namespace)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise PycoreError(
-                "its file system cannot show files as somebody else's (id-mapped mounts)",
-                hint="ext4, xfs and btrfs can from Linux 5.19 on, tmpfs from 6.3 on; overlayfs and most network file "
-                "systems cannot",
-            ) from None
-        finally:
-            os.close(namespace)
+
+    @contextlib.contextmanager
+    def shown_layers(self, paths: Sequence[str], users: str, groups: str) -> Generator[list[int], None, None]:
+        """Descriptors of directories whose files are shown as other owners', for :meth:`mount_overlay` and as long as a
+        with block lasts. Raises PycoreError where the file system, or the kernel, cannot.
+        """
+        with contextlib.ExitStack() as opened:
+            with _owners(users, groups) as namespace:
+                found = opened.enter_context(overlay.shown(paths, namespace))
+            yield found
 
     def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:
         """Set MOUNT_ATTR_* on a mount, and on those below it (mount_setattr(2))."""
@@ -454,3 +453,21 @@ class Kernel(Look):
         from pycore.linux import nftables
 
         nftables.run(commands)
+
+
+@contextlib.contextmanager
+def _owners(users: str, groups: str) -> Generator[int, None, None]:
+    """A user namespace for its maps; what a file system cannot do with it becomes words."""
+    namespace = idmap.namespace(users, groups)
+    try:
+        yield namespace
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise PycoreError(
+            "its file system cannot show files as somebody else's (id-mapped mounts)",
+            hint="ext4, xfs and btrfs can from Linux 5.19 on, tmpfs from 6.3 on; overlayfs and most network file "
+            "systems cannot",
+        ) from None
+    finally:
+        os.close(namespace)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Generator, Sequence
 
 from pycore.errors import PycoreError
@@ -49,6 +50,59 @@ def _own(layer: int) -> Generator[dict[str, int], None, None]:
             own[option] = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=layer)
             opened.callback(os.close, own[option])
         yield own
+
+
+@contextlib.contextmanager
+def shown(paths: Sequence[str], userns: int) -> Generator[list[int], None, None]:
+    """Directories as layers whose files have other owners, by the maps of a user namespace: for a with block.
+
+    To mount each of them takes longer than all the rest of a start, so those that lie in one mount are seen through one
+    copy of it. Raises OSError: EINVAL where the file system cannot show other owners.
+    """
+    with contextlib.ExitStack() as opened:
+
+        def kept(fd: int) -> int:
+            opened.callback(os.close, fd)
+            return fd
+
+        common = os.path.commonpath(paths) if len(paths) > 1 and _is_new() else ""
+        whole = -1
+        if common:
+            with contextlib.suppress(OSError):  # the layers may lie in other mounts
+                whole = kept(_shown(common, userns))
+        found: list[int] = []
+        for path in paths:
+            fd = _below(whole, os.path.relpath(path, common), path) if whole >= 0 else -1
+            found.append(kept(fd if fd >= 0 else _shown(path, userns)))
+        yield found
+
+
+def _shown(path: str, userns: int) -> int:
+    tree = libc.open_tree(path, recursive=False)
+    try:
+        libc.mount_setattr(tree, 0, recursive=False, propagation=libc.MS_PRIVATE, userns=userns)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def _below(tree: int, way: str, path: str) -> int:
+    """The same directory in the copy of a mount; -1 where it lies in another mount."""
+    try:
+        fd = libc.openat2(tree, way, os.O_PATH | os.O_DIRECTORY, follow=False)
+    except OSError:
+        return -1
+    if os.path.samestat(os.fstat(fd), os.stat(path)):
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _is_new() -> bool:
+    """Whether overlayfs takes directories in mounts that are in no place: Linux 6.15."""
+    major, minor = (int(word) for word in re.findall(r"\d+", os.uname().release)[:2])
+    return (major, minor) >= (6, 15)
 
 
 class _TooOld(Exception):

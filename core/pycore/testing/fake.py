@@ -552,6 +552,15 @@ class FakeKernel(Kernel):
         mount = self._mount(tree)
         mount.options = {**mount.options, "users": users, "groups": groups}
 
+    @contextlib.contextmanager
+    def shown_layers(self, paths: Sequence[str], users: str, groups: str) -> Generator[list[int], None, None]:
+        found = [self.mount_clone(path, recursive=False) for path in paths]
+        for tree in found:
+            self.mount_owners(tree, users, groups, recursive=False)
+        yield found
+        for tree in found:
+            os.close(tree)
+
     @_act
     def mount_attributes(self, tree: int, attributes: int, recursive: bool = True) -> None:
         self._mount(tree).attributes |= attributes

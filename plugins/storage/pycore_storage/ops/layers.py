@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from pycore.errors import PycoreError
@@ -111,16 +111,18 @@ class OverlayRoot(InsideOperation):
     def hold(self, ctx: Context) -> None:
         kernel = ctx.kernel
         with contextlib.ExitStack() as opened:
-            lower = [_opened(opened, self._open(ctx, path)) for path in self.lower]
+            lower = self._open(ctx, opened)
             layer = _opened(opened, kernel.open_path(self.layer))
             # What a volatile mount notes down: it would have to be thrown away. Whether it has, Volatile has decided.
             kernel.rmtree(f"{self.layer}/work/work/incompat")
             ctx.held[self] = kernel.mount_overlay(lower, layer, self.volatile)
 
-    def _open(self, ctx: Context, path: str) -> int:
+    def _open(self, ctx: Context, opened: contextlib.ExitStack) -> list[int]:
         if not (self.own and ctx.id_count):
-            return ctx.kernel.open_path(path)
-        return shown_as_own(ctx, ctx.kernel.mount_clone(path, recursive=False), path)
+            return [_opened(opened, ctx.kernel.open_path(path)) for path in self.lower]
+        with in_words(ctx, self.lower[0]):
+            own = idmap.lines(ctx.root_id, ctx.id_count)
+            return opened.enter_context(ctx.kernel.shown_layers(self.lower, own, own))
 
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
@@ -129,29 +131,15 @@ class OverlayRoot(InsideOperation):
         return _overlay_words(self.lower, self.layer) + (", volatile" if self.volatile else "")
 
 
-def shown_as_own(
-    ctx: Context,
-    tree: int,
-    path: str,
-    users: tuple[int, int] | None = None,
-    groups: tuple[int, int] | None = None,
-    recursive: bool = False,
-) -> int:
-    """A detached mount whose files belong inside to whom they belong on the disk, in a user namespace too; those of one
-    owner, (on the disk, inside), to another. Closes it if that fails: OSError, PycoreError.
-    """
-    first, count = (ctx.root_id, ctx.id_count) if ctx.id_count else (0, idmap.ALL)
+@contextlib.contextmanager
+def in_words(ctx: Context, path: str) -> Generator[None, None, None]:
+    """What cannot be shown as somebody else's, and whose it would be."""
     try:
-        maps = idmap.lines(first, count, users), idmap.lines(first, count, groups)
-        ctx.kernel.mount_owners(tree, maps[0], maps[1], recursive)
-    except BaseException as error:
-        os.close(tree)
-        if isinstance(error, ValueError):
-            raise PycoreError(f"{ctx.container}: {path}: {error}") from None
-        if isinstance(error, PycoreError):
-            raise PycoreError(f"{ctx.container}: {path}: {error.message}", hint=error.hint) from None
-        raise
-    return tree
+        yield
+    except PycoreError as error:
+        raise PycoreError(f"{ctx.container}: {path}: {error.message}", hint=error.hint) from None
+    except ValueError as error:
+        raise PycoreError(f"{ctx.container}: {path}: {error}") from None
 
 
 @dataclass(frozen=True)

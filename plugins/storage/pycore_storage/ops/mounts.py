@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pycore.linux import libc
+from pycore.linux import idmap, libc
 from pycore.ops import Context, InsideOperation, Operation
 from pycore.steps import Step
 
-from pycore_storage.ops.layers import shown_as_own
+from pycore_storage.ops.layers import in_words
 
 _PLAIN = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
 
@@ -95,15 +95,19 @@ class Bind(InsideOperation):
         return self.target.count("/")
 
     def hold(self, ctx: Context) -> None:
-        tree = self._clone(ctx)
+        ctx.held[self] = tree = self._clone(ctx)
         if self.uid >= 0 or self.gid >= 0 or (self.own and ctx.id_count):
-            uid, gid = ctx.kernel.owner(self.source)
-            users = (uid, self.uid) if self.uid >= 0 else None
-            groups = (gid, self.gid) if self.gid >= 0 else None
-            tree = shown_as_own(ctx, tree, self.source, users, groups, self.recursive)
+            self._show(ctx, tree)
         attributes = _PLAIN | (libc.MOUNT_ATTR_RDONLY if self.read_only else 0)
         ctx.kernel.mount_attributes(tree, attributes, self.recursive)
-        ctx.held[self] = tree
+
+    def _show(self, ctx: Context, tree: int) -> None:
+        uid, gid = ctx.kernel.owner(self.source)
+        first, count = (ctx.root_id, ctx.id_count) if ctx.id_count else (0, idmap.ALL)
+        with in_words(ctx, self.source):
+            users = idmap.lines(first, count, (uid, self.uid) if self.uid >= 0 else None)
+            groups = idmap.lines(first, count, (gid, self.gid) if self.gid >= 0 else None)
+            ctx.kernel.mount_owners(tree, users, groups, self.recursive)
 
     def _clone(self, ctx: Context) -> int:
         if not self.subpath:
