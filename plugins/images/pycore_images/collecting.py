@@ -21,7 +21,7 @@ from pycore.linux import rmtree
 from pycore_images import documents
 from pycore_images.content import INDEXES, MANIFESTS, MAX_DOCUMENT, Damaged, Descriptor
 from pycore_images.store import Store
-from pycore_images.usage import layer_usage
+from pycore_images.usage import usage_of
 
 DAY = 24 * 3600.0
 """Seconds that content stays which nobody has a name for: it may be about to get one."""
@@ -146,9 +146,8 @@ def collect(store: Store, age: float = DAY, among: Reach | None = None) -> Colle
     if not (store.root / "oci-layout").exists():
         return Collected()
     with store.guard(exclusive=True):
-        collected = _put_aside(store, age, among)
-    _sweep(store)
-    return collected
+        gone = _put_aside(store, age, among)
+    return _removed(store, gone)
 
 
 def prune(store: Store) -> tuple[list[str], Collected]:
@@ -163,23 +162,45 @@ def prune(store: Store) -> tuple[list[str], Collected]:
             if held.isdisjoint(descriptor.digest for descriptor, _ in store.documents_of(root))
         ]
         store.untag_all(names)
-        collected = _put_aside(store, 0, None)
-    _sweep(store)
-    return names, collected
+        gone = _put_aside(store, 0, None)
+    return names, _removed(store, gone)
 
 
-def _put_aside(store: Store, age: float, among: Reach | None) -> Collected:
+@dataclass(frozen=True)
+class _Gone:
+    """What has been put aside, and where it is now."""
+
+    blobs: dict[str, Path]
+    layers: dict[str, Path]
+
+
+def _put_aside(store: Store, age: float, among: Reach | None) -> _Gone:
     """Take content out of its place: a moment's work. The store is ours alone."""
     store.forget_the_dead()
     kept = reach(store, _names(store) | _held(store))
     before = time.time() - age
-    blobs = _old(store.root / "blobs" / "sha256", kept.blobs, among and among.blobs, before)
-    layers = _old(store.root / "layers", kept.layers, among and among.layers, before)
-    size = sum(os.stat(store.blob_path(digest)).st_blocks * 512 for digest in blobs)
-    size += sum(layer_usage(store, diff_id).bytes for diff_id in layers)
-    for place in (*map(store.blob_path, blobs), *(store.layer_tree(diff_id).parent for diff_id in layers)):
-        os.rename(place, store.ingest / f"{secrets.token_hex(16)}{_GONE}")
-    return Collected(tuple(blobs), tuple(layers), size)
+    blobs = _old(store.root / "blobs" / "sha256", kept.blobs, among.blobs if among else None, before)
+    layers = _old(store.root / "layers", kept.layers, among.layers if among else None, before)
+    return _Gone(
+        {digest: _aside(store, store.blob_path(digest)) for digest in blobs},
+        {diff_id: _aside(store, store.layer_tree(diff_id).parent) for diff_id in layers},
+    )
+
+
+def _aside(store: Store, place: Path) -> Path:
+    aside = store.ingest / f"{secrets.token_hex(16)}{_GONE}"
+    os.rename(place, aside)
+    return aside
+
+
+def _removed(store: Store, gone: _Gone) -> Collected:
+    """Remove it, which may take long; others use the store meanwhile."""
+    size = sum(usage_of(place).bytes for place in gone.layers.values())
+    for place in gone.blobs.values():
+        with contextlib.suppress(FileNotFoundError):  # somebody else sweeps as well
+            size += os.stat(place).st_blocks * 512
+    _sweep(store)
+    return Collected(tuple(gone.blobs), tuple(gone.layers), size)
 
 
 def _old(directory: Path, kept: Collection[str], among: Collection[str] | None, before: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -18,13 +19,17 @@ _NOTE = "usage"
 
 def layer_usage(store: Store, diff_id: str) -> Usage:
     """Of an unpacked layer; nothing, where it is not here."""
-    tree = store.layer_tree(diff_id)
+    return usage_of(store.layer_tree(diff_id).parent)
+
+
+def usage_of(directory: Path) -> Usage:
+    """Of the tree in a layer's directory."""
     try:
-        return Usage(**json.loads((tree.parent / _NOTE).read_bytes()))
+        return Usage(**json.loads((directory / _NOTE).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        usage = measure(str(tree))
-        if tree.exists():
-            note_usage(tree.parent, usage)
+        usage = measure(str(directory / "tree"))
+        with contextlib.suppress(FileNotFoundError):  # it is not here, or goes just now
+            note_usage(directory, usage)
         return usage
 
 
