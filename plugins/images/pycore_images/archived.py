@@ -47,8 +47,7 @@ class LoadedArchive(Operation):
     def do(self, ctx: Context) -> None:
         store = Store(Path(self.store))
         with _source(store, self.path) as source:
-            image = fetched(store, source, ctx)
-            store.tag(self.path, _stamped(image.root, self.stamp))
+            fetched(store, source, ctx, lambda image: store.tag(self.path, _stamped(image.root, self.stamp)))
 
     def explain(self) -> str:
         return f"load {self.path}"

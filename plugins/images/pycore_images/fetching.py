@@ -15,7 +15,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
@@ -66,9 +66,12 @@ def fetch(
     platform: documents.Platform | None = None,
     progress: Progress = quiet,
     cancel: Cancel | None = None,
+    taken: Callable[[documents.Image], None] = lambda _image: None,
     jobs: int = 3,
 ) -> documents.Image:
-    """Bring an image into the store, as far as it is not there, without a name; ``jobs`` layers at once.
+    """Bring an image into the store, as far as it is not there; ``jobs`` layers at once.
+
+    ``taken`` is called when all of it is there and nobody can have collected it yet: to give it a name.
 
     Raises PycoreError when it cannot be had, is damaged, or is broken off; what is whole of it by then stays for the
     next who asks, until it is collected. What ``progress`` raises breaks it off, too.
@@ -78,6 +81,7 @@ def fetch(
         for data, descriptor in found:  # from what is held on: nobody who collects finds one that nothing leads to
             store.add_document(data, descriptor.media_type)
         _Fetch(store, source, progress, cancel or threading.Event()).layers(image, jobs)
+        taken(image)
     return image
 
 

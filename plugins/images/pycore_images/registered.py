@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,21 +51,20 @@ class PulledImage(Operation):
         name = reference.parse(self.name)
         store = Store(Path(self.store))
         with _source(name.pinned(self.pin), Path(self.data_dir), ctx.client) as source:
-            image = fetched(store, source, ctx)
-            store.tag(str(name), image.root)
+            fetched(store, source, ctx, lambda image: store.tag(str(name), image.root))
 
     def explain(self) -> str:
         return f"pull {self.name} ({self.pin[:19]}, {self.size / 1e6:.1f} MB)"
 
 
-def fetched(store: Store, source: Source, ctx: Context) -> documents.Image:
-    """Take an image into the store, with words for whoever waits. Raises PycoreError, OSError."""
+def fetched(store: Store, source: Source, ctx: Context, taken: Callable[[documents.Image], None]) -> None:
+    """Take an image into the store, with words for whoever waits; ``taken`` names it. Raises PycoreError, OSError."""
     from pycore_images.fetching import fetch
     from pycore_images.words import Words
 
     words = Words(ctx.tell)
     try:
-        return fetch(store, source, progress=words.progress, cancel=words.cancel)
+        fetch(store, source, progress=words.progress, cancel=words.cancel, taken=taken)
     finally:
         words.close()
 

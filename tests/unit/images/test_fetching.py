@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pycore.errors import NotFound, PycoreError
 from pycore_images import documents, fetching
+from pycore_images.collecting import prune
 from pycore_images.content import LAYER, Damaged, Descriptor, Stream
 from pycore_images.fetching import fetch, look
 from pycore_images.store import Store
@@ -69,6 +70,17 @@ def test_an_image(store: Store, image: MadeImage) -> None:
     ]
     assert all(store.has_blob(layer.digest) for layer in image.layers)
     assert all(words[0] == "waiting" and words[-1] == "done" for words in told.words.values())
+    nothing_left(store)
+
+
+def test_it_is_named_before_anybody_can_collect_it(store: Store, image: MadeImage) -> None:
+    def name(made: documents.Image) -> None:
+        prune(store)
+        store.tag("x", made.root)
+
+    fetch(store, image, taken=name)
+    assert store.resolve("x") == image.manifest
+    store.layer_trees(store.image(image.manifest))
     nothing_left(store)
 
 

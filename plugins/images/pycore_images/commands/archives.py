@@ -87,10 +87,14 @@ def _opened(session: Session, store: Store, path: str | None, broken: Break) -> 
 def _load_one(session: Session, store: Store, found: Found, arguments: argparse.Namespace, broken: Break) -> None:
     from pycore_images.fetching import fetch
 
+    def name(image: documents.Image) -> None:
+        for each in found.names:
+            store.tag(each, image.root)
+
     with Layers(session, LOADED, arguments.quiet) as layers:
-        image = fetch(store, found.source, platform=arguments.platform, progress=layers.progress, cancel=broken)
-        for name in found.names:
-            store.tag(name, image.root)
+        image = fetch(
+            store, found.source, platform=arguments.platform, progress=layers.progress, cancel=broken, taken=name
+        )
     say_loaded(session, image, found.names)
 
 

@@ -111,8 +111,10 @@ def pull(
         cancel.ending(source.break_off),
         Layers(session, PULLED, quiet) as layers,
     ):
-        image = fetch(store, source, platform=platform, progress=layers.progress, cancel=cancel)
-        store.tag(str(name), image.root)
+        image = fetch(
+            store, source, platform=platform, progress=layers.progress, cancel=cancel,
+            taken=lambda image: store.tag(str(name), image.root),
+        )  # fmt: skip
     status = "up to date" if before and before.digest == image.root.digest else "downloaded"
     if session.json:
         document = {"name": str(name), "digest": image.root.digest, "status": status, "size": image.size}
