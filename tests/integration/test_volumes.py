@@ -144,6 +144,8 @@ def test_names_that_are_none(pycore: Command, name: str) -> None:
 
 
 def fill(volume: Path) -> None:
+    os.chown(volume, 7, 8)
+    volume.chmod(0o1750)
     (volume / "d").mkdir()
     (volume / "d/file").write_text("content\n")
     os.link(volume / "d/file", volume / "hard")
@@ -157,7 +159,7 @@ def fill(volume: Path) -> None:
 
 def looks(volume: Path) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
-    for path in sorted(volume.rglob("*")):
+    for path in sorted([volume, *volume.rglob("*")]):
         info = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
         found.append(

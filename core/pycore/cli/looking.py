@@ -49,7 +49,8 @@ def _ps(session: Session, arguments: argparse.Namespace) -> int:
         return 0
     rows = [row_of(session.engine, record) for record in records]
     full = arguments.no_trunc or session.terminal  # a terminal cuts what is too wide for it
-    columns, shown = COLUMNS, cells
+    columns: Sequence[Column] = COLUMNS
+    shown = cells
     if arguments.size:
         for row, record in zip(rows, records, strict=True):
             row["disk_bytes"] = _disk_bytes(session.engine, record)

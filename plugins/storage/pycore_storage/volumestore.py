@@ -98,7 +98,7 @@ class VolumeStore:
 
     def backup(self, name: str, out: int) -> list[str]:
         """Write a volume to a descriptor as a tar stream; what had to be left out: sockets and devices."""
-        from pycore.launch.archive import Packer
+        from pycore.linux.packing import Packer
 
         return Packer(out).pack(str(self.find(name).path), ".", follow=False)
 
