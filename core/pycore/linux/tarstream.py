@@ -6,9 +6,10 @@ Read are the formats of POSIX (pax, ustar), of GNU tar and of V7, with sparse fi
 from __future__ import annotations
 
 import enum
+import functools
 import re
 import struct
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -30,7 +31,7 @@ _XATTR = "SCHILY.xattr."
 _MAX_ID = 0xFFFFFFFE
 _MAX_TIME = 0xFFFFFFFF
 """Seconds that every file system takes."""
-_HEADER = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 32s 32s 8s 8s 155s 12x")
+_HEADER = struct.Struct("100s 24s 12s 12s 8s c 100s 8s 32s 32s 8s 8s 155s 12x")
 _CHECKSUM = slice(148, 156)
 _OLD_MAP, _OLD_MORE, _OLD_SIZE = slice(41, 137), 137, slice(138, 150)
 """In the field that is ustar's prefix."""
@@ -221,10 +222,10 @@ class _Reader:
         long: dict[str, bytes] = {}
         while (block := self._header()) is not None:
             fields = _HEADER.unpack(block)
-            kind = fields[7]
+            kind = fields[5]
             if kind not in b"xgLKXV":
                 return self._entry(fields, self._globals | pax if self._globals else pax, long)
-            data = self._payload(_number(fields[4]))
+            data = self._payload(_number(fields[2]))
             if kind in b"xX":
                 pax |= _records(data)
             elif kind == b"g":
@@ -249,8 +250,7 @@ class _Reader:
             said = _number(block[_CHECKSUM])
         except ValueError:
             said = -1
-        rest = block[:148] + block[156:]
-        if said != sum(rest) + 256 and said != sum(struct.unpack("504b", rest)) + 256:  # of signed bytes: very old ones
+        if said != _sum(block) and said != _sum(struct.unpack("512b", block)):  # of signed bytes: very old ones
             raise ValueError("no end mark and no sound header after the last entry")
         return block
 
@@ -270,7 +270,7 @@ class _Reader:
             raise Refused("its global headers are too long")
 
     def _entry(self, fields: tuple[bytes, ...], pax: dict[str, bytes], long: dict[str, bytes]) -> Entry:
-        name, mode, uid, gid, size, mtime, _, flag, link, magic, _, _, major, minor, prefix = fields
+        name, rights, size, mtime, _, flag, link, magic, _, _, major, minor, prefix = fields
         kind = _KINDS.get(flag, Kind.FILE)  # of a kind that nobody knows: as POSIX asks for
         name = name.partition(b"\0")[0]
         if magic[:6] == b"ustar\0" and prefix[0]:
@@ -281,8 +281,7 @@ class _Reader:
             kind = Kind.DIRECTORY  # of V7
         device = kind in (Kind.CHARACTER, Kind.BLOCK)
         entry = Entry(
-            name.decode(*_NAME), kind, _number(mode) & 0o7777, _number(uid), _number(gid),
-            _number(size), _within(_number(mtime)) * 1_000_000_000,
+            name.decode(*_NAME), kind, *_rights(rights), _number(size), _within(_number(mtime)) * 1_000_000_000,
             link.partition(b"\0")[0].decode(*_NAME),
             _number(major) if device else 0, _number(minor) if device else 0,
         )  # fmt: skip
@@ -302,7 +301,7 @@ class _Reader:
         position = self._stream.position
         stored = entry.size
         self.extents = [(0, stored)] if stored else []
-        if fields[7] == b"S":
+        if fields[5] == b"S":
             entry.size, self.extents = self._old_sparse(fields)
             position = self._stream.position
         elif entry.kind is Kind.FILE and any(key.startswith("GNU.sparse.") for key in pax):
@@ -310,7 +309,7 @@ class _Reader:
             stored = stored - (self._stream.position - position)
             position = self._stream.position
         self.end = position + stored + -stored % BLOCK
-        if self.extents and sum(length for _, length in self.extents) != stored:
+        if sum(length for _, length in self.extents) != stored:
             raise ValueError("an entry's data is not as long as its map says")
 
     def _sparse(self, entry: Entry, pax: dict[str, bytes]) -> tuple[int, list[Extent]]:
@@ -325,22 +324,26 @@ class _Reader:
 
     def _map_in_data(self) -> list[int]:
         """Of format 1.0: numbers, a line each, the first of which says how many pairs of them there are."""
-        data = self._payload(BLOCK)
-        while True:
-            lines = data.split(b"\n")
-            wanted = 2 * _decimal(lines[0]) + 1 if len(lines) > 1 else MAX_HEADER
-            if len(lines) > wanted:
-                return [_decimal(line) for line in lines[1:wanted]]
-            data += self._payload(BLOCK)
+        parts = [self._payload(BLOCK)]
+        first, newline, _ = parts[0].partition(b"\n")
+        if not newline:
+            raise ValueError("a sparse file's map is not sound")
+        wanted, lines = 2 * _decimal(first) + 1, parts[0].count(b"\n")
+        while lines < wanted:
+            parts.append(self._payload(BLOCK))
+            lines += parts[-1].count(b"\n")
+        return [_decimal(line) for line in b"".join(parts).split(b"\n")[1:wanted]]
 
     def _old_sparse(self, fields: tuple[bytes, ...]) -> tuple[int, list[Extent]]:
         """Of GNU tar's own format: four pairs where ustar has the prefix, and blocks of 21 more."""
-        table = fields[14]
+        table = fields[12]
         size = _number(table[_OLD_SIZE])
-        data, more = table[_OLD_MAP], table[_OLD_MORE]
+        parts, more = [table[_OLD_MAP]], table[_OLD_MORE]
         while more:
             block = self._payload(BLOCK)
-            data, more = data + block[:504], block[504]
+            parts.append(block[:504])
+            more = block[504]
+        data = b"".join(parts)
         numbers = [_number(data[place : place + 12]) for place in range(0, len(data), 12)]
         while numbers[-2:] == [0, 0]:  # unused
             del numbers[-2:]
@@ -404,6 +407,17 @@ def _records(data: bytes) -> dict[str, bytes]:
     if pairs:
         found["GNU.sparse.map"] = b",".join(pairs)
     return found
+
+
+def _sum(block: Sequence[int]) -> int:
+    """With blanks where it stands itself."""
+    return sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20
+
+
+@functools.lru_cache(maxsize=1000)
+def _rights(text: bytes) -> tuple[int, int, int]:
+    """Mode, owner and group; most entries have those of many others."""
+    return _number(text[:8]) & 0o7777, _number(text[8:16]), _number(text[16:])
 
 
 def _number(text: bytes) -> int:

@@ -333,7 +333,7 @@ def holes(tmp_path: Path, table: str, size: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "numbers", ["2 0 5 3 5", "1 0 999999", "1 5 -1", "1 0 4 7", "99999999999999999999999 0 1", "x"]
+    "numbers", ["2 0 5 3 5", "0", "1 0 999999", "1 5 -1", "1 0 4 7", "99999999999999999999999 0 1", "x"]
 )
 def test_a_map_of_holes_that_is_not_sound(tmp_path: Path, numbers: str) -> None:
     refused(tmp_path, holes(tmp_path, "".join(f"{number}\n" for number in numbers.split()), 1000), "damaged|too long")
