@@ -12,6 +12,7 @@ import functools
 import os
 import stat
 from collections.abc import Generator
+from typing import IO
 
 from pycore.errors import PycoreError
 from pycore.linux import libc, rmtree, tarstream
@@ -38,6 +39,12 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive
     that is damaged or beyond measure.
     """
+    with open(_regular(archive), "rb") as file:
+        unpack_stream(file, archive, destination, first_id)
+
+
+def unpack_stream(file: IO[bytes], name: str, destination: str, first_id: int = 0) -> None:
+    """The same for a stream, which is called ``name`` where there is something wrong with it."""
     temporary = f"{destination}.new"
     with contextlib.suppress(FileNotFoundError):
         rmtree.remove(temporary)
@@ -46,7 +53,7 @@ def unpack(archive: str, destination: str, first_id: int = 0) -> None:
     try:
         root = os.open(temporary, _DIRECTORY)
         try:
-            with open(_regular(archive), "rb") as file, _in_words(archive), Tree(root, first_id) as tree:
+            with _in_words(name), Tree(root, first_id) as tree:
                 for content, entry in tarstream.members(file):
                     tree.add(content, entry)
                 tree.finish()

@@ -108,20 +108,14 @@ class VolumeStore:
         One that is there must be empty, unless it is to be replaced. Raises Conflict, PycoreError for a stream that is
         not sound.
         """
-        from pycore.launch.archive import Unpacker
+        from pycore.linux import untar
 
         there = self._is_there(checked(name))
         if there and not replace and os.listdir(self.path(name)):
             raise Conflict(f"volume {name} is not empty", hint="--replace puts the new content in the place of the old")
         labels: Mapping[str, str] = self._stored(name).labels if there else {}
         with self._new(name, labels, over=True) as place:
-            os.mkdir(place, 0o755)
-            Unpacker(place, None, names=True).unpack(stream)
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                libc.syncfs(fd)
-            finally:
-                os.close(fd)
+            untar.unpack_stream(stream, "the stream", place)
         return self._stored(name)
 
     def remove(self, name: str) -> None:
