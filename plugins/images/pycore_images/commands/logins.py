@@ -69,8 +69,8 @@ def _who(session: Session, arguments: argparse.Namespace) -> tuple[str, str]:
         session.err("Username: ")
         username = _read(session).strip()
     if password is None:
-        session.err("Password: ")
         with _without_echo(session.stdio[0]):
+            session.err("Password: ")
             password = _read(session)
         session.err("\n")
     return username, password
