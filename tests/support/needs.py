@@ -63,6 +63,8 @@ NEEDS: dict[str, Need] = {
     "journald": Need(lambda: bool(journal.daemon()) and _has_program("journalctl"), ("systemd",)),
     "docker-registry": Need(lambda: _has_program("docker-registry"), ("docker-registry",)),
     "skopeo": Need(lambda: _has_program("skopeo"), ("skopeo",)),
+    "umoci": Need(lambda: _has_program("umoci"), ("umoci",)),
+    "podman": Need(lambda: _has_program("podman"), ("podman",)),
     "openssl": Need(lambda: _has_program("openssl"), ("openssl",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }
