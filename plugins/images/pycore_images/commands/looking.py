@@ -166,7 +166,7 @@ def _fits(row: _Row, key: str, value: str) -> bool:
     if key == "dangling":
         return (not row.name) == (value in ("true", "1"))
     if key == "label":
-        labels = row.image.config.run.labels if row.image else {}
+        labels: Mapping[str, str] = row.image.config.run.labels if row.image else {}
         name, equals, text = value.partition("=")
         return name in labels and (not equals or labels[name] == text)
     names = (row.repository, f"{row.repository}:{row.tag}", row.name, row.name.rpartition(":")[0])

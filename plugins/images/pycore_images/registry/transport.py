@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -120,10 +120,10 @@ def _pools(note: Callable[[socket.socket], None]) -> dict[str, type[urllib3.HTTP
             note(self.sock)
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+        ConnectionCls = cast(Any, Plain)  # pyright finds that urllib3's own are none either
 
     class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
+        ConnectionCls = cast(Any, Secure)
 
     return {"http": PlainPool, "https": SecurePool}
 
