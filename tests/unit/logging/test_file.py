@@ -111,6 +111,19 @@ def test_lower_bounds_hold_once_the_log_is_opened_with_them(make_log: MakeLog) -
     assert lines(make_log())[-1] == b"the last\n"
 
 
+@pytest.mark.parametrize(("size", "files"), [(8192, 3), (1 << 20, 2)])
+def test_each_bound_holds_where_only_that_one_is_lowered(make_log: MakeLog, size: int, files: int) -> None:
+    with closing(make_log(1 << 16, 3 if size < 1 << 16 else 10).open()) as sink:
+        for _ in range(200):
+            sink.write(STDOUT, b"y" * 4000 + b"\n")
+    log = make_log(size, files)
+    with closing(log.open()) as sink:
+        for _ in range(size // 4000 + 1):  # until the next file is begun
+            sink.write(STDOUT, b"z" * 4000 + b"\n")
+    assert len(list(log.directory.glob("*.index"))) <= files
+    assert on_disk(log) <= size * files
+
+
 def test_a_next_start_goes_on_where_the_last_one_ended(make_log: MakeLog) -> None:
     for word in (b"first\n", b"second\n"):
         with closing(make_log().open()) as sink:
