@@ -203,9 +203,11 @@ class Server:
                 return
             if self.listener.fileno() in ready:
                 self._accept()
+                idle_since = quiet_since = time.monotonic()  # whoever it was may be gone already
+                tidied = False
             now = time.monotonic()
             if self._clients:
-                quiet_since, tidied = now, False
+                quiet_since = now
             elif not tidied and now - quiet_since >= self._quiet():
                 tidied = self._tidying = True
                 threading.Thread(target=self._tidy, name="pycore-tidying", daemon=True).start()
