@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import importlib
 import os
 import select
 import signal
@@ -122,9 +123,9 @@ def serve(listener: socket.socket, run_dir: Path, data_dir: Path, linger: float 
 
     What ran is taken over first, and after a boot what was applied comes back. Ends the process.
     """
-    import pycore.resident.succession  # noqa: F401  # while it is ours: its file may be replaced when it is needed
     from pycore.engine import Engine
 
+    importlib.import_module("pycore.resident.succession")  # when it is needed, its file may be another version's
     limits.raise_open_files()
     notifier = Notifier()
     engine = Engine(run_dir, data_dir)
