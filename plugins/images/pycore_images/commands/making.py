@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session
@@ -19,6 +19,7 @@ from pycore_images.commands.moving import platform
 from pycore_images.commands.naming import find, image_of
 from pycore_images.commands.places import store_of
 from pycore_images.commands.verbs import add
+from pycore_images.store import Store
 
 _STYLES = {"A": "green", "C": "yellow", "D": "red", "~": "yellow"}
 
@@ -84,6 +85,7 @@ def _commit(session: Session, arguments: argparse.Namespace) -> int:
             message=arguments.message,
             author=arguments.author,
             cancel=broken,
+            taken=_naming(store, name),
         )
         image = commit(store, container, snapshot, making, arguments.change)
         return _say(session, image, name)
@@ -115,6 +117,7 @@ def _import(session: Session, arguments: argparse.Namespace) -> int:
             created_by=f"pycore import {arguments.path}",
             message=arguments.message,
             cancel=broken,
+            taken=_naming(store, name),
         )
         if arguments.path != "-" and os.path.isdir(path):
             image = import_directory(store, path, making, arguments.change)
@@ -145,10 +148,16 @@ def _name(word: str | None) -> str:
     return str(name)
 
 
+def _naming(store: Store, name: str) -> Callable[[documents.Image], None]:
+    def taken(image: documents.Image) -> None:
+        if name:
+            store.tag(name, image.root)
+
+    return taken
+
+
 def _say(session: Session, image: documents.Image, name: str) -> int:
     """Docker says the id."""
-    if name:
-        store_of(session).tag(name, image.root)
     identity = image.manifest.config.digest
     session.show({"name": name or None, "digest": image.root.digest, "id": identity}, lambda: f"{identity}\n")
     return 0

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +50,8 @@ class Making:
     """Now, where it is None."""
     progress: Progress = quiet
     cancel: threading.Event | None = None
+    taken: Callable[[documents.Image], None] = lambda _image: None
+    """Gives it a name, when it is there and nobody can have collected it yet."""
 
     def check(self) -> None:
         """Raises PycoreError when it is broken off."""
@@ -58,10 +60,11 @@ class Making:
 
 
 def make(store: Store, making: Making, layer: NewLayer | None, config: Mapping[str, Any]) -> documents.Image:
-    """The image of a base, of a layer on it, and of a table ``config``, without a name. Raises OSError, PycoreError."""
+    """The image of a base, of a layer on it, and of a table ``config``. Raises OSError, PycoreError."""
     from pycore_images.fetching import fetch
 
-    return fetch(store, MadeSource(store, making, layer, config), progress=making.progress, cancel=making.cancel)
+    source = MadeSource(store, making, layer, config)
+    return fetch(store, source, progress=making.progress, cancel=making.cancel, taken=making.taken)
 
 
 class MadeSource:
