@@ -192,6 +192,8 @@ class _Differ:
             old.st_mode, old.st_uid, old.st_gid,
         ):  # fmt: skip
             return True
+        if not stat.S_ISDIR(new.st_mode) and new.st_nlink > old.st_nlink:
+            return True  # it has a new name; with all of them in one layer it stays one file
         if stat.S_ISLNK(new.st_mode):
             return os.readlink(name, dir_fd=copy) != os.readlink(name, dir_fd=original)
         if stat.S_ISREG(new.st_mode) and (new.st_size, new.st_mtime_ns) != (old.st_size, old.st_mtime_ns):
