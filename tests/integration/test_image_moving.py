@@ -74,6 +74,7 @@ def test_an_image_is_pulled_once(pycore: Command, elsewhere: Command, store: Sto
     assert out.endswith(f"digest: {root.digest}\nstatus: downloaded newer image for {name}\n{name}\n")
     assert is_whole(store, root)
     assert (store.layer_tree(store.image(root).config.diff_ids[0]) / "a").read_text() == "a" * 5000
+    assert all({"tree", "usage"} == set(os.listdir(each)) for each in (store.root / "layers").iterdir())
     assert "up to date" in pycore("image", "pull", name)
     assert pycore("pull", "-q", name) == f"{name}\n"
     *layers, last = map(json.loads, pycore("pull", "--json", name).splitlines())

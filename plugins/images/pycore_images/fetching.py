@@ -22,11 +22,13 @@ from typing import Protocol
 
 from pycore.errors import NotFound, PycoreError
 from pycore.linux import libc, rmtree
+from pycore.linux.measure import measure
 
 from pycore_images import documents
 from pycore_images.content import MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
 from pycore_images.layers import Unpacking
 from pycore_images.store import Store
+from pycore_images.usage import note_usage
 
 _CHUNK = 1 << 20
 _TRIES = 5
@@ -251,7 +253,7 @@ class _Bringing:
                 if unpacking and unpacking.finish(found) != self._diff_id:
                     raise Damaged("it is not what the configuration says that it is when unpacked")
             self._fetch.check()
-            self._fetch.on_disk()
+            self._reach_disk(directory)
             if self._unpacks:
                 self._store.take_layer(directory, self._diff_id)
             if self._downloads:
@@ -260,6 +262,16 @@ class _Bringing:
             if directory.exists():
                 rmtree.remove(str(directory))
             raise
+
+    def _reach_disk(self, directory: Path) -> None:
+        """Wait for the disk, and meanwhile see what the layer takes, so that nobody has to walk through it later."""
+        if not self._unpacks:
+            self._fetch.on_disk()
+            return
+        with ThreadPoolExecutor(1, "pycore-measure") as pool:
+            usage = pool.submit(measure, str(directory / "tree"))
+            self._fetch.on_disk()
+        note_usage(directory, usage.result())
 
     def _pieces(self, old: int, new: int) -> Generator[bytes, None, None]:
         """All of the layer. ``old`` has its beginning, or all; what comes is appended to ``new``."""
