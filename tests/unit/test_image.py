@@ -14,6 +14,7 @@ from pycore.spec import Container, Process
 from pycore_isolation.user import User
 from pycore_supervision.health import Health
 
+
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
     return load_plugins()
