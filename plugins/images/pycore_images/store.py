@@ -3,6 +3,7 @@
     oci-layout, index.json   references: descriptors under their whole names (image-spec, image-layout.md)
     blobs/sha256/HEX         manifests, indexes, configurations, and layers as they came
     layers/HEX/tree          a layer unpacked, by its diff id, in overlayfs's words
+    layers/HEX/usage         what that takes on the disk
     ingest/                  what is coming in, and what is going
     holds/USER               what a container, or whoever else, uses: digests of manifests and indexes, a line each
     lock                     taken by many who add or look, or by one who removes
