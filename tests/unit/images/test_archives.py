@@ -10,10 +10,11 @@ import json
 import lzma
 import os
 import random
+import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -525,6 +526,36 @@ def test_an_archive_into_a_pipe(store: Store, tmp_path: Path) -> None:
         thread.join()
         os.close(read)
     assert b"".join(parts) == saved(store, tmp_path / "a.tar", (root, NAMES)).read_bytes()
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A place with room for next to nothing."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.root
+def test_no_room_for_what_is_written(store: Store, full: Path) -> None:
+    root = kept(store, a_layer(size=300_000))
+    for write in (saved, into_layout):
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            write(store, full / "out", (root, NAMES))
+        assert raised.value.filename == str(full / "out")
+        assert os.listdir(full) == []
+
+
+@pytest.mark.root
+def test_no_room_for_what_is_put_aside(full: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "archive", docker_files(a_layer(size=300_000)), gzip.compress)
+    store = Store(full / "images")
+    with pytest.raises(PycoreError, match="images: No space left") as raised, opening.opened(store, path):
+        pass
+    assert "image prune" in str(raised.value.hint)
+    assert os.listdir(store.ingest) == []
 
 
 # -- whatever comes ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pycore.linux.compression import Unreadable, decompressed
 from pycore.linux.tarstream import MAX_BYTES
 
 from pycore_images.archives import docker, layout, legacy
+from pycore_images.archives.aside import Aside, aside
 from pycore_images.archives.files import Directory, Files
 from pycore_images.archives.found import Found
 from pycore_images.archives.tarfiles import TarFiles
@@ -80,21 +81,10 @@ def seekable(store: Store, fd: int, name: str, wait: Wait = at_once) -> Generato
         if stat.S_ISREG(os.fstat(fd).st_mode):
             os.lseek(fd, 0, os.SEEK_SET)
         _spool(fd, copy, name, wait)
-        yield copy
+        yield copy.fd
 
 
-@contextlib.contextmanager
-def aside(store: Store) -> Generator[int, None, None]:
-    """A file without a name, where the store is; it is gone when nobody has it open any more."""
-    store.prepare()
-    fd = os.open(store.ingest, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _spool(fd: int, copy: int, name: str, wait: Wait) -> None:
+def _spool(fd: int, copy: Aside, name: str, wait: Wait) -> None:
     """Write aside what a descriptor has, decompressed. Raises Damaged."""
     written = 0
     try:
@@ -103,13 +93,6 @@ def _spool(fd: int, copy: int, name: str, wait: Wait) -> None:
             written += len(chunk)
             if written > MAX_BYTES:
                 raise Damaged(f"{name} is larger than {MAX_BYTES >> 30} GiB when unpacked")
-            write_all(copy, chunk)
+            copy.write(chunk)
     except Unreadable as error:
         raise Damaged(f"{name} is damaged: {error}") from error
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """All of it, however little the kernel takes at once."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

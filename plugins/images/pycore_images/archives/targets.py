@@ -13,9 +13,9 @@ from pycore.errors import Conflict, PycoreError
 from pycore.linux import libc, rmtree
 from pycore.linux.newfile import new_file
 
+from pycore_images.archives.aside import write_all
 from pycore_images.archives.files import Directory, has, read
 from pycore_images.archives.layout import INDEX_FILE, LAYOUT_FILE
-from pycore_images.archives.opening import write_all
 from pycore_images.archives.source import BLOBS
 from pycore_images.content import MAX_DOCUMENT, Stream
 
@@ -42,8 +42,8 @@ class Target(Protocol):
 class TarTarget:
     """A tar stream: of the same files the same bytes, whoever writes them, and when."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, name: str = "the archive") -> None:
+        self._fd, self._name = fd, name
         self._written = 0
 
     def has(self, name: str, size: int) -> bool:
@@ -72,15 +72,15 @@ class TarTarget:
         self._write(bytes(-self._written % tarfile.RECORDSIZE))
 
     def _write(self, data: bytes) -> None:
-        write_all(self._fd, data)
-        self._written += len(data)
+        with _named(self._name):
+            self._written += write_all(self._fd, data)
 
 
 class DirectoryTarget:
     """A directory with a layout, perhaps with images in it already. Files come to their places whole."""
 
-    def __init__(self, files: Directory, root: int) -> None:
-        self._files, self._root = files, root
+    def __init__(self, files: Directory, root: int, name: str) -> None:
+        self._files, self._root, self._name = files, root, name
 
     def has(self, name: str, size: int) -> bool:
         return has(self._files, name) and self._files.size(name) == size
@@ -96,7 +96,8 @@ class DirectoryTarget:
             fd = os.open(part, _NEW, 0o644, dir_fd=directory)
             try:
                 while chunk := stream.read(_CHUNK):
-                    write_all(fd, chunk)
+                    with _named(self._name):
+                        write_all(fd, chunk)
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -109,9 +110,9 @@ class DirectoryTarget:
 
 
 @contextlib.contextmanager
-def tar_stream(fd: int) -> Generator[TarTarget, None, None]:
-    """An archive into a descriptor; without an end mark where it was broken off."""
-    target = TarTarget(fd)
+def tar_stream(fd: int, name: str = "the archive") -> Generator[TarTarget, None, None]:
+    """An archive into a descriptor; without an end mark where it was broken off. ``name`` is for messages."""
+    target = TarTarget(fd, name)
     for directory in ("blobs", BLOBS.rstrip("/")):
         target.directory(directory)
     yield target
@@ -123,7 +124,7 @@ def tar_file(path: str) -> Generator[TarTarget, None, None]:
     """An archive as a file, as :func:`pycore.linux.newfile.new_file` makes it. Raises OSError, PycoreError."""
     if os.path.isdir(path):
         raise PycoreError(f"{path} is a directory", hint="a directory gets a layout: --format oci-dir")
-    with new_file(path) as fd, tar_stream(fd) as target:
+    with new_file(path) as fd, tar_stream(fd, path) as target:
         yield target
 
 
@@ -134,7 +135,7 @@ def layout_directory(path: str) -> Generator[DirectoryTarget, None, None]:
     Raises OSError, Conflict where something else is there.
     """
     if os.path.lexists(os.path.join(path, LAYOUT_FILE)):
-        with _directory(path) as target:
+        with _directory(path, path) as target:
             yield target
         return
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
@@ -144,7 +145,7 @@ def layout_directory(path: str) -> Generator[DirectoryTarget, None, None]:
     os.mkdir(part, 0o700)
     try:
         os.makedirs(os.path.join(part, BLOBS))
-        with _directory(part) as target:
+        with _directory(part, path) as target:
             yield target
         os.rename(part, path)
     except BaseException:
@@ -153,10 +154,22 @@ def layout_directory(path: str) -> Generator[DirectoryTarget, None, None]:
 
 
 @contextlib.contextmanager
-def _directory(path: str) -> Generator[DirectoryTarget, None, None]:
+def _named(path: str) -> Generator[None, None, None]:
+    """An OSError of a descriptor tells what it is of; that of a pipe which nobody reads goes as it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+@contextlib.contextmanager
+def _directory(path: str, name: str) -> Generator[DirectoryTarget, None, None]:
     with contextlib.closing(Directory(path)) as files:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield DirectoryTarget(files, root)
+            yield DirectoryTarget(files, root, name)
         finally:
             os.close(root)

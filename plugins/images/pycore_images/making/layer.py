@@ -16,8 +16,8 @@ from pycore.linux.compression import Readable
 from pycore.linux.packing import Packer
 from pycore.linux.tarstream import MAX_BYTES
 
+from pycore_images.archives.aside import aside
 from pycore_images.archives.files import Segment
-from pycore_images.archives.opening import aside, write_all
 from pycore_images.content import Damaged
 from pycore_images.store import Store
 
@@ -57,12 +57,11 @@ def taken(store: Store, stream: Readable, check: Check) -> Generator[NewLayer, N
     compressor = isal.compressobj(_LEVEL, wbits=31)
     plain, compressed = hashlib.sha256(), hashlib.sha256()
     through = size = 0
-    with aside(store) as fd:
+    with aside(store) as file:
 
         def put(data: bytes) -> int:
             compressed.update(data)
-            write_all(fd, data)
-            return len(data)
+            return file.write(data)
 
         while chunk := stream.read(_CHUNK):
             check()
@@ -72,7 +71,7 @@ def taken(store: Store, stream: Readable, check: Check) -> Generator[NewLayer, N
             plain.update(chunk)
             size += put(compressor.compress(chunk))
         size += put(compressor.flush())
-        yield NewLayer(fd, f"sha256:{compressed.hexdigest()}", size, f"sha256:{plain.hexdigest()}")
+        yield NewLayer(file.fd, f"sha256:{compressed.hexdigest()}", size, f"sha256:{plain.hexdigest()}")
 
 
 @contextlib.contextmanager
