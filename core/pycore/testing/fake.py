@@ -81,6 +81,7 @@ _FILES: Mapping[str, str] = {
     "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
     "/etc/resolv.conf": "nameserver 192.0.2.53\n",
     "/proc/filesystems": "nodev\toverlay\n\text4\n",
+    "/proc/sys/kernel/random/boot_id": "11111111-2222-4333-8444-555555555555\n",
     "/proc/self/limits": "",
     "/proc/sys/kernel/cap_last_cap": "40\n",
     "/proc/sys/kernel/hostname": "fake\n",
