@@ -577,10 +577,9 @@ def attempt(store: Store, path: str) -> None:
 
 FUZZ = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 ODD_TEXT = st.sampled_from(["", ".", "..", "/", "../x", "a\0b", "\n", "manifest.json", "x" * 300])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ODD_TEXT | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD_TEXT | st.text(max_size=8), inner, max_size=4),
-    max_leaves=8,
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ODD_TEXT | st.text(max_size=8)
+JSON: st.SearchStrategy[object] = st.deferred(
+    lambda: SCALARS | st.lists(JSON, max_size=4) | st.dictionaries(ODD_TEXT | st.text(max_size=8), JSON, max_size=4)
 )
 
 
