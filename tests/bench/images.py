@@ -38,8 +38,8 @@ _SMALL, _LARGEST = 32 << 10, 8 << 20
 _PLACES = ("/usr/lib", "/usr/share")
 
 
-def images(directory: Path, runtimes: Sequence[Runtime], turns: int) -> None:
-    """Load, pull, pull a second one that shares layers, and start from many layers."""
+def images(directory: Path, runtimes: Sequence[Runtime], turns: int, others: bool) -> None:
+    """Load, pull, pull a second one that shares layers, and start from many layers. ``others`` are what runs nothing."""
     place = directory / "images"
     place.mkdir()
     trees = _trees(place)
@@ -48,7 +48,7 @@ def images(directory: Path, runtimes: Sequence[Runtime], turns: int) -> None:
     files = sum(len(files) for _, _, files in os.walk(place / "tree"))
     print(f"  {files} files, {first.unpacked / 1e6:.0f} MB, {first.size / 1e6:.0f} MB compressed, {LAYERS} layers")
     with ExitStack() as stack:
-        movers = [*_movers(place, runtimes)]
+        movers = [*_movers(place, runtimes, others)]
         times = {mover.name: mover.load for mover in movers}
         _compare("load", movers, lambda name: times[name](first.archive), turns)
         if shutil.which("docker-registry") is None:
@@ -75,12 +75,14 @@ class Mover:
     forget: Callable[[], object]
 
 
-def _movers(place: Path, runtimes: Sequence[Runtime]) -> Iterator[Mover]:
+def _movers(place: Path, runtimes: Sequence[Runtime], others: bool) -> Iterator[Mover]:
     for runtime in runtimes:
         if type(runtime) is Pycore:
             yield _pycore(runtime)
         elif isinstance(runtime, Engine):
             yield _engine(runtime)
+    if not others:
+        return
     if shutil.which("skopeo") and shutil.which("umoci"):
         yield _skopeo(place / "skopeo")
     yield Mover("tar (unpack only)", lambda archive: _untar(place, archive), lambda _: None, lambda: None)

@@ -60,7 +60,7 @@ def main() -> None:
                 if part in _PARTS:
                     _PARTS[part](runtimes, options)
                 elif part == "images":
-                    images(directory, runtimes, options.moves)
+                    images(directory, runtimes, options.moves, not options.only)
                 elif part == "scale":
                     scale(directory, root, options.count, options.crowd)
                 else:
