@@ -39,7 +39,7 @@ _PLACES = ("/usr/lib", "/usr/share")
 
 
 def images(directory: Path, runtimes: Sequence[Runtime], turns: int, others: bool) -> None:
-    """Load, pull, pull a second one that shares layers, start from many layers; ``others`` are those that run nothing."""
+    """Load, pull, pull a second one with the same layers, start from many; ``others`` are those that run nothing."""
     place = directory / "images"
     place.mkdir()
     trees = _trees(place)
