@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pycore_images.store import Store
 from support.command import Command
+from support.kept import keep
 from support.needs import ROOT
 
 SAMPLES = ROOT / "tests/plugins"
@@ -89,10 +91,11 @@ def test_storage_driver_runs_a_container(pycore: Command) -> None:
 
 @pytest.mark.root
 @pytest.mark.needs("libseccomp")
-def test_storage_driver_refuses_an_image_that_is_no_directory(pycore: Command) -> None:
-    (pycore.directory / "image.tar").touch()
-    error = pycore.fails("apply", pycore.write(STORAGE.replace('"host"', '"./image.tar"')), status=2)
-    assert 'app.toml:5:9: driver "direct" takes a directory' in error
+def test_storage_driver_refuses_an_image_of_several_layers(pycore: Command) -> None:
+    store = Store(pycore.data_dir / "images")
+    store.tag("docker.io/library/two:latest", keep(store, "one", "two"))
+    error = pycore.fails("apply", pycore.write(STORAGE.replace('"host"', '"two"')), status=2)
+    assert 'app.toml:5:9: driver "direct" takes an image of one layer, and docker.io/library/two:latest has 2' in error
     assert pycore.json("ps", "-a") == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pycore
-from pycore.spec import Process
 
 from pycore_direct.operations import DirectRoot
 
@@ -17,9 +16,9 @@ def pycore_driver() -> pycore.Driver:
 
 @pycore.hookimpl
 def pycore_enter(container: pycore.Container, host: pycore.Host) -> Iterator[pycore.Operation]:
-    image = container[Process].image
-    directory = "/" if image == "host" else str(container.app.directory / image)
-    if host.look.is_dir(directory):
-        yield DirectRoot(directory)
+    layers = container.image.layers
+    if len(layers) == 1:
+        yield DirectRoot(layers[0])
     else:
-        host.problems.append(pycore.Problem(("image",), f'driver "direct" takes a directory, and {image!r} is none'))
+        words = f'driver "direct" takes an image of one layer, and {container.image.name} has {len(layers)}'
+        host.problems.append(pycore.Problem(("image",), words))
