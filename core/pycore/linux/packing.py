@@ -10,22 +10,21 @@ import contextlib
 import errno
 import os
 import stat
-import tarfile
 from collections.abc import Generator
 
 from pycore.errors import PycoreError
 from pycore.linux import layered, libc, untar
+from pycore.linux.tarheader import header
+from pycore.linux.tarstream import BLOCK, Entry, Kind
 from pycore.linux.untar import OPAQUE, WHITEOUT
 
-BLOCK = 512
 _CHUNK = 1 << 20
 _MAX_EXTENTS = 4096
 """Pieces of a file with holes; one with more is packed with its smaller holes filled."""
 _VIRTUAL = {0x9FA0, 0x62656572, 0x1CD1, 0x27E0EB, 0x63677270, 0x19800202}
 """proc, sysfs, devpts, cgroup, cgroup2 and mqueue (statfs(2)): not files, so they are left out when met on the way."""
-_XATTR = "SCHILY.xattr."
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEVICES = {stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE}
+_DEVICES = {stat.S_IFCHR: Kind.CHARACTER, stat.S_IFBLK: Kind.BLOCK}
 
 
 class Packer:
@@ -80,7 +79,7 @@ class Packer:
     def _directory(self, directory: int, name: str, way: str) -> list[str]:
         """One directory and the files in it; the ways to the directories in it."""
         info = os.fstat(directory)
-        self._header(_join(name, way) or ".", info, tarfile.DIRTYPE, xattrs_of=directory)
+        self._header(_join(name, way) or ".", info, Kind.DIRECTORY, xattrs_of=directory)
         if way and libc.filesystem_type(directory) in _VIRTUAL:
             return []
         if self._layer and layered.is_opaque(directory):
@@ -111,19 +110,17 @@ class Packer:
             return
         first = self._linked.setdefault((info.st_dev, info.st_ino), name) if info.st_nlink > 1 else name
         if first != name:
-            self._header(name, info, tarfile.LNKTYPE, link=first)
+            self._header(name, info, Kind.HARD_LINK, link=first)
         elif kind == stat.S_IFLNK:
-            self._header(name, info, tarfile.SYMTYPE, link=os.readlink(place, dir_fd=directory))
+            self._header(name, info, Kind.LINK, link=os.readlink(place, dir_fd=directory))
         elif kind == stat.S_IFREG:
             self._file(directory, place, name)
         else:
-            self._header(name, info, _DEVICES.get(kind, tarfile.FIFOTYPE))
+            self._header(name, info, _DEVICES.get(kind, Kind.FIFO))
 
     def _mark(self, name: str) -> None:
         """An empty file that says something by its name."""
-        member = tarfile.TarInfo(name)
-        member.mode = 0o600
-        self._write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        self._write(header(Entry(name, Kind.FILE, 0o600, 0, 0, 0, 0), 0))
 
     def _file(self, directory: int, place: str, name: str) -> None:
         """O_NONBLOCK, should it be a pipe by now; the link that it might be is refused."""
@@ -135,7 +132,7 @@ class Packer:
                 raise OSError(errno.ESTALE, "it is another file now")
             extents = _extents(fd, info)
             if extents is None:
-                self._header(name, info, tarfile.REGTYPE, size=info.st_size, xattrs_of=fd)
+                self._header(name, info, Kind.FILE, size=info.st_size, xattrs_of=fd)
                 self._content(fd, [(0, info.st_size)])
             else:
                 self._sparse(name, info, fd, extents)
@@ -151,7 +148,7 @@ class Packer:
             "GNU.sparse.name": name, "GNU.sparse.realsize": str(info.st_size),
         }  # fmt: skip
         size = len(table) + sum(length for _, length in extents)
-        self._header(name, info, tarfile.REGTYPE, size=size, xattrs_of=fd, more=more)
+        self._header(name, info, Kind.FILE, size=size, xattrs_of=fd, more=more)
         self._write(table)
         self._content(fd, extents)
 
@@ -175,19 +172,16 @@ class Packer:
             count -= _CHUNK
 
     def _header(
-        self, name: str, info: os.stat_result, kind: bytes, *, size: int = 0, link: str = "", xattrs_of: int = -1,
+        self, name: str, info: os.stat_result, kind: Kind, *, size: int = 0, link: str = "", xattrs_of: int = -1,
         more: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        member = tarfile.TarInfo(name)
-        member.type, member.size, member.linkname = kind, size, link
-        member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
-        if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-            member.devmajor, member.devminor = os.major(info.st_rdev), os.minor(info.st_rdev)
-        seconds, rest = divmod(info.st_mtime_ns, 1_000_000_000)
-        member.mtime = seconds
-        member.pax_headers = {"mtime": f"{seconds}.{rest:09}"} if rest and seconds >= 0 else {}
-        member.pax_headers |= _attributes(xattrs_of) | (more or {})
-        self._write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        entry = Entry(
+            name, kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, size, info.st_mtime_ns, link,
+            xattrs=_attributes(xattrs_of),
+        )  # fmt: skip
+        if kind in (Kind.CHARACTER, Kind.BLOCK):
+            entry.major, entry.minor = os.major(info.st_rdev), os.minor(info.st_rdev)
+        self._write(header(entry, size, more))
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -239,14 +233,13 @@ def named(path: str) -> Generator[None, None, None]:
         raise
 
 
-def _attributes(fd: int) -> dict[str, str]:
+def _attributes(fd: int) -> dict[str, bytes]:
     """The extended attributes that a stream carries."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):  # a file system without them
-        for name in os.listxattr(fd) if fd >= 0 else ():
-            if untar.may_set(name):
-                found[_XATTR + name] = os.getxattr(fd, name).decode("utf-8", "surrogateescape")
-    return found
+    try:
+        names = [name for name in os.listxattr(fd) if untar.may_set(name)] if fd >= 0 else []
+        return {name: os.getxattr(fd, name) for name in names}
+    except OSError:  # a file system without them
+        return {}
 
 
 def _extents(fd: int, info: os.stat_result) -> list[tuple[int, int]] | None:

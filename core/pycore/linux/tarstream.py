@@ -27,7 +27,8 @@ MAX_GLOBAL = 64
 BLOCK = 512
 CHUNK = 1 << 20
 _NAME = ("utf-8", "surrogateescape")
-_XATTR = "SCHILY.xattr."
+XATTR = "SCHILY.xattr."
+"""Before the name of an attribute, in an extended header."""
 _MAX_ID = 0xFFFFFFFE
 _MAX_TIME = 0xFFFFFFFF
 """Seconds that every file system takes."""
@@ -377,8 +378,8 @@ def _extend(entry: Entry, pax: dict[str, bytes]) -> None:
             entry.size = _decimal(value)
         elif key in ("uid", "gid"):
             setattr(entry, key, _decimal(value))
-        elif key.startswith(_XATTR):
-            xattrs[key.removeprefix(_XATTR)] = value
+        elif key.startswith(XATTR):
+            xattrs[key.removeprefix(XATTR)] = value
     if xattrs:
         entry.xattrs = xattrs
 

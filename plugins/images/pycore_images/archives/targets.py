@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tarfile
 from collections.abc import Generator
 from typing import Protocol
 
 from pycore.errors import Conflict, PycoreError
 from pycore.linux import libc, rmtree
 from pycore.linux.newfile import new_file
+from pycore.linux.tarheader import header
+from pycore.linux.tarstream import BLOCK, Entry, Kind
 
 from pycore_images.archives.aside import write_all
 from pycore_images.archives.files import Directory, has, read
@@ -20,6 +21,7 @@ from pycore_images.archives.source import BLOBS
 from pycore_images.content import MAX_DOCUMENT, Stream
 
 _CHUNK = 1 << 20
+_RECORD = 20 * BLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -54,22 +56,18 @@ class TarTarget:
 
     def directory(self, name: str) -> None:
         """Some who unpack archives do not make the directories that are left out."""
-        member = tarfile.TarInfo(name)
-        member.type, member.mode = tarfile.DIRTYPE, 0o755
-        self._write(member.tobuf(tarfile.PAX_FORMAT))
+        self._write(header(Entry(name, Kind.DIRECTORY, 0o755, 0, 0, 0, 0), 0))
 
     def put(self, name: str, size: int, stream: Stream) -> None:
-        member = tarfile.TarInfo(name)
-        member.size = size
-        self._write(member.tobuf(tarfile.PAX_FORMAT))
+        self._write(header(Entry(name, Kind.FILE, 0o644, 0, 0, size, 0), size))
         while chunk := stream.read(_CHUNK):
             self._write(chunk)
-        self._write(bytes(-size % tarfile.BLOCKSIZE))
+        self._write(bytes(-size % BLOCK))
 
     def end(self) -> None:
         """Write the end mark; the whole is a multiple of what tapes take at once, as it is for tar(1)."""
-        self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._write(bytes(-self._written % tarfile.RECORDSIZE))
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self._written % _RECORD))
 
     def _write(self, data: bytes) -> None:
         with _named(self._name):
