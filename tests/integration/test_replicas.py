@@ -21,7 +21,7 @@ network.driver = "none"
 
 
 def running(pycore: Command) -> dict[str, int]:
-    return {row["name"]: row["pid"] for row in pycore.json("ps")}
+    return {row["container"].removeprefix("shop/"): row["pid"] for row in pycore.json("ps")}
 
 
 def test_replicas_are_numbered_and_those_that_stay_are_left_alone(pycore: Command) -> None:
