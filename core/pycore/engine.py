@@ -412,7 +412,11 @@ class Engine:
 
             tell("fetching")
             ctx = Context(self.kernel, container=app.name, tell=tell, client=app.environment)
-            self.executor.run([operation], ctx)
+            try:
+                self.executor.run([operation], ctx)
+            except PycoreError as error:
+                error.add_note(f"it was wanted for image {name}")
+                raise
             progress(name, FETCHED)
 
         at_once([partial(fetch, name, operation) for name, operation in resolved.fetch.items()], self.starts)
