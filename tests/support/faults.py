@@ -39,7 +39,13 @@ WEB: Source = {
         "dns": ["192.0.2.1"],
         "extra_hosts": {"db": "192.0.2.7"},
     },
-    "storage": {"volumes": ["data:/data", "/srv/site:/srv:ro"], "tmpfs": ["/run"], "read_only": True},
+    "storage": {
+        "volumes": ["data:/data", "/srv/site:/srv:ro"],
+        "tmpfs": ["/run"],
+        "read_only": True,
+        "size": "1G",
+        "volatile": True,
+    },
     "resources": {"memory": "64M", "cpus": 0.5, "cpu_shares": 512, "pids": 100, "ulimits": {"nofile": 64}},
     "isolation": {"hostname": "web.example", "cap_drop": ["ALL"]},
 }
@@ -52,7 +58,7 @@ MAPPED: Source = {
     "network": {"driver": "none"},
     "isolation": {"userns": "700000:65536", "user": "1000:1000"},
 }
-"""In a user namespace, from an archive."""
+"""In a user namespace, from a directory."""
 
 COPIED: Source = {
     "image": "/srv/image",

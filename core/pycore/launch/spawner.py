@@ -257,9 +257,7 @@ class Spawner:
         """Clone a process; what becomes of it is said on its own channel."""
         fields = order.fields
         first, count = fields["ids"]
-        ctx = Context(
-            Kernel(), fields["name"], root_id=first, id_count=count, environment=dict(fields["environment"])
-        )
+        ctx = Context(Kernel(), fields["name"], root_id=first, id_count=count, environment=dict(fields["environment"]))
         try:
             request = Request.from_json(fields)
             function = request.function() if request.call else None
