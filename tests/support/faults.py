@@ -43,7 +43,6 @@ WEB: Source = {
         "volumes": ["data:/data", "/srv/site:/srv:ro"],
         "tmpfs": ["/run"],
         "read_only": True,
-        "size": "1G",
         "volatile": True,
     },
     "resources": {"memory": "64M", "cpus": 0.5, "cpu_shares": 512, "pids": 100, "ulimits": {"nofile": 64}},
