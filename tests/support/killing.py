@@ -147,7 +147,8 @@ class Place:
     def _files(self) -> Iterator[str]:
         kept = (
             "data/volumes", "data/cache", "run/events", "run/lock", "run/boot", "run/starting", "run/spawners",
-            *(f"data/images/{name}" for name in ("blobs", "layers", "index.json", "oci-layout", "lock", "names.lock")),
+            "data/images/blobs", "data/images/layers", "data/images/index.json", "data/images/oci-layout",
+            "data/images/lock", "data/images/names.lock", "data/images/sweep.lock",
         )  # fmt: skip
         for directory, _, names in os.walk(self.base):
             place = os.path.relpath(directory, self.base)

@@ -7,7 +7,6 @@ there for a day; at once, where a person says so. What a name leads to is only r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import time
@@ -20,7 +19,7 @@ from pycore.linux import rmtree
 
 from pycore_images import documents
 from pycore_images.content import INDEXES, MANIFESTS, MAX_DOCUMENT, Damaged, Descriptor
-from pycore_images.store import Store
+from pycore_images.store import Store, is_locked
 from pycore_images.usage import usage_of
 
 DAY = 24 * 3600.0
@@ -195,11 +194,15 @@ def _aside(store: Store, place: Path) -> Path:
 
 def _removed(store: Store, gone: _Gone) -> Collected:
     """Remove it, which may take long; others use the store meanwhile."""
-    size = sum(usage_of(place).bytes for place in gone.layers.values())
-    for place in gone.blobs.values():
-        with contextlib.suppress(FileNotFoundError):  # somebody else sweeps as well
-            size += os.stat(place).st_blocks * 512
-    _sweep(store)
+    size = 0
+    with store.sweeping():
+        for place in gone.blobs.values():
+            with contextlib.suppress(FileNotFoundError):  # somebody else has swept already
+                size += os.stat(place).st_blocks * 512
+        for place in gone.layers.values():
+            with contextlib.suppress(FileNotFoundError):
+                size += usage_of(place).bytes
+        _sweep(store)
     return Collected(tuple(gone.blobs), tuple(gone.layers), size)
 
 
@@ -218,7 +221,7 @@ def _old(directory: Path, kept: Collection[str], among: Collection[str] | None, 
 def _sweep(store: Store) -> None:
     """Remove what was put aside, also by those who did not come to it, and what came in and was given up long ago."""
     for entry in list(os.scandir(store.ingest)):
-        with contextlib.suppress(FileNotFoundError):  # somebody else sweeps as well
+        with contextlib.suppress(FileNotFoundError):  # what comes in may have come to its place meanwhile
             if entry.name.endswith(_GONE) or _given_up(store, entry):
                 if entry.is_dir(follow_symlinks=False):
                     rmtree.remove(entry.path)
@@ -233,18 +236,4 @@ def _given_up(store: Store, entry: os.DirEntry[str]) -> bool:
     """
     if entry.name.endswith(".lock") or entry.stat(follow_symlinks=False).st_mtime > time.time() - DAY:
         return False
-    return not _is_taken(store.ingest / f"{entry.name.partition('.')[0]}.lock")
-
-
-def _is_taken(lock: Path) -> bool:
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return not is_locked(store.ingest / f"{entry.name.partition('.')[0]}.lock")

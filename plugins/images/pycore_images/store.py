@@ -8,6 +8,7 @@
     holds/USER               what a container, or whoever else, uses: digests of manifests and indexes, a line each
     lock                     taken by many who add or look, or by one who removes
     names.lock               taken to change index.json
+    sweep.lock               taken to remove what was put aside
 
 Whatever is in its place is whole, and was on the disk before it came there. What a crash leaves behind lies in
 ``ingest`` alone, and is swept from there by :mod:`pycore_images.collecting`.
@@ -268,7 +269,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             for path in sorted((self.root / "holds").iterdir()):
                 with contextlib.suppress(FileNotFoundError):  # released meanwhile
-                    if _PASSING not in path.name or _is_locked(path):
+                    if _PASSING not in path.name or is_locked(path):
                         found[path.name] = set(_read(path, _MAX_INDEX).decode("ascii", "replace").split())
         return found
 
@@ -276,7 +277,7 @@ class Store:
         """Remove the holds of who died while passing by. For whoever has the store alone."""
         for path in (self.root / "holds").glob(f"*{_PASSING}*"):
             with contextlib.suppress(FileNotFoundError):
-                if not _is_locked(path):
+                if not is_locked(path):
                     path.unlink()
 
     @contextlib.contextmanager
@@ -309,6 +310,12 @@ class Store:
         """
         self.prepare()
         with _locked(self.root / "lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def sweeping(self) -> Generator[None, None, None]:
+        """Alone with what was put aside: two who remove the same tree stumble over each other. Waits for another."""
+        with _locked(self.root / "sweep.lock", fcntl.LOCK_EX):
             yield
 
     def prepare(self) -> None:
@@ -504,8 +511,12 @@ def _is_there(path: Path, fd: int) -> bool:
         return False
 
 
-def _is_locked(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def is_locked(path: Path) -> bool:
+    """Whether somebody who lives has a file locked; nobody has one that is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
