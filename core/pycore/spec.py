@@ -141,6 +141,11 @@ Text = Annotated[str, pydantic.AfterValidator(_no_nul)]
 """A string that the kernel can take: no NUL inside."""
 
 
+def is_path(text: str) -> bool:
+    """Whether an image, or a volume's source, is a path of the host: by its first character, as in Compose."""
+    return text.startswith(("/", "."))
+
+
 def looks(word: str, pattern: str) -> pydantic.WithJsonSchema:
     """What the strings of a type look like: for editors, the reference page, and strategies.
 

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING
 
 from pycore.errors import NotFound, Problem, PycoreError
 from pycore.hookspecs import Found, Host, hookimpl
-from pycore.image import Image
 from pycore.ops import Context, Operation
-from pycore.spec import Container, Process
+from pycore.spec import Container, Process, is_path
 from pycore.steps import Step
 
-from pycore_images.paths import is_path
-from pycore_images.registered import fetched, is_complete, store_of
+from pycore_images.registered import fetched, is_complete, runnable, store_of
 from pycore_images.store import Store
 
 if TYPE_CHECKING:
@@ -75,8 +73,7 @@ def pycore_image(container: Container, host: Host) -> Found | None:
     except OSError as error:
         host.problems.append(Problem(("image",), f"{path}: {error.strerror}"))
         return None
-    trees = tuple(str(store.layer_tree(diff_id)) for diff_id in reversed(image.config.diff_ids))
-    return Found(Image(path, image.digest, image.root.digest, trees, image.config.run), fetch)
+    return Found(runnable(store, path, image), fetch)
 
 
 def _loaded(store: Store, path: str, stamp: str) -> documents.Image | None:

@@ -5,6 +5,7 @@ Terms are those of the OCI image specification 1.1 (descriptor.md, manifest.md, 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -58,6 +59,11 @@ class Descriptor:
     def hex(self) -> str:
         """The digest without its algorithm: safe as a file name."""
         return self.digest.removeprefix("sha256:")
+
+
+def described(data: bytes, media_type: str) -> Descriptor:
+    """The descriptor of a whole document."""
+    return Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
 
 
 class Stream(Protocol):

@@ -6,7 +6,7 @@ import posixpath
 
 from pycore.hookspecs import Found, Host, hookimpl
 from pycore.image import Image
-from pycore.spec import Container, Process
+from pycore.spec import Container, Process, is_path
 
 
 @hookimpl
@@ -21,8 +21,3 @@ def pycore_image(container: Container, host: Host) -> Found | None:
     if host.look.exists(path) and not host.look.is_dir(path):
         return None  # an archive
     return Found(Image(path, layers=(path,)))
-
-
-def is_path(words: str) -> bool:
-    """Whether an image is a path of the host rather than a name: as in Compose, by its first character."""
-    return words.startswith(("/", "."))

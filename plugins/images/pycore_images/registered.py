@@ -11,12 +11,11 @@ from pycore.errors import NotFound, Problem, PycoreError
 from pycore.hookspecs import Found, Host, hookimpl
 from pycore.image import Image
 from pycore.ops import Context, Operation
-from pycore.spec import App, Container, Process
+from pycore.spec import App, Container, Process, is_path
 from pycore.steps import Step
 
 from pycore_images import lock, reference
 from pycore_images.held import HeldImage
-from pycore_images.paths import is_path
 from pycore_images.reference import Reference
 from pycore_images.store import Store
 
@@ -67,6 +66,12 @@ def fetched(store: Store, source: Source, ctx: Context, taken: Callable[[documen
         fetch(store, source, progress=words.progress, cancel=words.cancel, taken=taken)
     finally:
         words.close()
+
+
+def runnable(store: Store, name: str, image: documents.Image) -> Image:
+    """An image of the store, here or to come, as containers know it."""
+    trees = tuple(str(store.layer_tree(diff_id)) for diff_id in reversed(image.config.diff_ids))
+    return Image(name, image.digest, image.root.digest, trees, image.config.run)
 
 
 def is_complete(store: Store, image: documents.Image) -> bool:
@@ -162,8 +167,7 @@ class _Finding:
         return Found(made, PulledImage(str(self.store.root), str(self.host.data_dir), made.name, made.pin, image.size))
 
     def _image(self, image: documents.Image) -> Image:
-        trees = tuple(str(self.store.layer_tree(diff_id)) for diff_id in reversed(image.config.diff_ids))
-        return Image(str(self.name), image.digest, image.root.digest, trees, image.config.run)
+        return runnable(self.store, str(self.name), image)
 
 
 def _source(name: Reference, data_dir: Path, environment: Mapping[str, str]) -> RegistrySource:

@@ -34,7 +34,7 @@ from pycore.errors import NotFound
 from pycore.linux import rmtree
 
 from pycore_images import documents
-from pycore_images.content import INDEX, MAX_DOCUMENT, Damaged, Descriptor, Stream, is_digest
+from pycore_images.content import INDEX, MAX_DOCUMENT, Damaged, Descriptor, Stream, described, is_digest
 
 REF_NAME = "org.opencontainers.image.ref.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -94,7 +94,7 @@ class Store:
         """
         if len(data) > MAX_DOCUMENT:
             raise Damaged(f"a document of {len(data)} bytes is longer than {MAX_DOCUMENT}")
-        descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+        descriptor = described(data, media_type)
         with self.guard():
             if not self.has_blob(descriptor.digest):
                 _replace(self.blob_path(descriptor.digest), data, self.ingest, 0o600)

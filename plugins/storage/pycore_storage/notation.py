@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pycore.spec import NAME_PATTERN, parse_size
-
-from pycore_storage.sources import is_path
+from pycore.spec import NAME_PATTERN, is_path, parse_size
 
 _NO_ID = (1 << 32) - 1
 

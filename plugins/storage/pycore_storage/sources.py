@@ -41,11 +41,6 @@ def base_of(container: Container, host: Host) -> Base | Problem:
     return Base(layers)
 
 
-def is_path(text: str) -> bool:
-    """Whether a source is a path of the host rather than a name: as in Compose, by its first character."""
-    return text.startswith(("/", "."))
-
-
 def host_path(container: Container, text: str) -> str:
     """A path as an absolute one; a relative one starts at the directory of the spec."""
     return posixpath.normpath(posixpath.join(str(container.app.directory), text))

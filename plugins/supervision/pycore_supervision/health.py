@@ -19,6 +19,7 @@ from pycore.spec import (
     Process,
     Section,
     Text,
+    is_path,
     looks,
     parse_duration,
     setting,
@@ -174,7 +175,7 @@ def pycore_sections() -> Iterable[type[Section]]:
 def pycore_validate(app: App) -> Iterator[Problem]:
     """A table that says what to ask, and one thing only; an image by name may ask something by itself."""
     images = {each.service: each[Process].image for each in app.containers.values()}
-    silent = {table for table, image in images.items() if image == "host" or image.startswith(("/", "."))}
+    silent = {table for table, image in images.items() if image == "host" or is_path(image)}
     for table, health in tables_of(app, Health).items():
         ways = [way for way in WAYS if getattr(health, way)]
         path = ("container", table, "health")

@@ -27,6 +27,7 @@ from pycore_images.content import (
     MAX_DOCUMENT,
     Damaged,
     Descriptor,
+    described,
 )
 
 MANIFEST_FILE = "manifest.json"
@@ -107,13 +108,13 @@ def source(files: Files, data: bytes, layers: Sequence[str], digest: str = "") -
     """An image of a configuration and of layers in files, the lowest first. ``digest`` is the configuration's, where
     somebody says it.
     """
-    config = _descriptor(data, DOCKER_CONFIG)
+    config = described(data, DOCKER_CONFIG)
     if digest and config.digest != digest:
         raise Damaged(f"the configuration in {files.name} is not what its name says ({digest[:19]}...)")
     diff_ids = documents.parse_config(data, len(layers)).diff_ids
     parts = [_layer(files, place, diff_id) for place, diff_id in zip(layers, diff_ids, strict=True)]
     manifest = documents.manifest_of(config, parts, DOCKER_MANIFEST)
-    root = _descriptor(manifest, DOCKER_MANIFEST)
+    root = described(manifest, DOCKER_MANIFEST)
     places = {part.digest: place for part, place in zip(parts, layers, strict=True)}
     return FileSource(files, files.name, root, {root.digest: manifest, config.digest: data}, places)
 
@@ -146,7 +147,3 @@ def digest_of(files: Files, place: str) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _descriptor(data: bytes, media_type: str) -> Descriptor:
-    return Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pycore.cli.session import Session
 from pycore.cli.text import size
 from pycore.errors import NotFound, PycoreError, UsageError
-from pycore.spec import App, Process
+from pycore.spec import App, Process, is_path
 
 from pycore_images import documents, lock, reference
 from pycore_images.commands.breaking import Break, breakable
@@ -18,7 +18,6 @@ from pycore_images.commands.naming import familiar, short_id
 from pycore_images.commands.places import store_of
 from pycore_images.comparing import differing, in_words
 from pycore_images.content import Damaged
-from pycore_images.paths import is_path
 from pycore_images.reference import Reference
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
@@ -25,6 +24,7 @@ from pycore_images.content import (
     Descriptor,
     Progress,
     Stream,
+    described,
     quiet,
 )
 from pycore_images.making.layer import NewLayer
@@ -81,10 +81,10 @@ class MadeSource:
             media_type = f"{DOCKER_LAYER}.gzip" if docker else f"{LAYER}+gzip"
             layers.append(Descriptor(media_type, layer.digest, layer.size))
         document = documents.encode(_configuration(making, layer, config))
-        described = _describe(document, base.manifest.config.media_type if base else CONFIG)
-        manifest = documents.manifest_of(described, layers, DOCKER_MANIFEST if docker else MANIFEST)
-        self._root = _describe(manifest, DOCKER_MANIFEST if docker else MANIFEST)
-        self._documents = {self._root.digest: manifest, described.digest: document}
+        about = described(document, base.manifest.config.media_type if base else CONFIG)
+        manifest = documents.manifest_of(about, layers, DOCKER_MANIFEST if docker else MANIFEST)
+        self._root = described(manifest, DOCKER_MANIFEST if docker else MANIFEST)
+        self._documents = {self._root.digest: manifest, about.digest: document}
 
     def root(self) -> Descriptor:
         return self._root
@@ -126,7 +126,3 @@ def _configuration(making: Making, layer: NewLayer | None, config: Mapping[str, 
         ],
     }
     return document | ({"author": making.author} if making.author else {})
-
-
-def _describe(data: bytes, media_type: str) -> Descriptor:
-    return Descriptor(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
