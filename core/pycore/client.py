@@ -15,6 +15,7 @@ from pycore import __version__
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from _socket import socket as Socket  # noqa: N812  # as a type
+    from collections.abc import Sequence
 
 DEFAULT_RUN_DIR = "/run/pycore"
 DEFAULT_DATA_DIR = "/var/lib/pycore"
@@ -66,6 +67,11 @@ class Option:
         return words
 
 
+def verb_of(words: Sequence[str]) -> str:
+    """The verb of a command line: ``help``, where it has none."""
+    return next((word for word in words if not word.startswith("-")), "help")
+
+
 def fail(message: str, status: int, hint: str = "") -> None:
     """Say what is wrong and end."""
     sys.stderr.write(f"pycore: {message}\n" + (f"  {hint}\n" if hint else ""))
@@ -77,7 +83,7 @@ def main() -> None:
     """The ``pycore`` command. Ends the process."""
     option = Option(sys.argv[1:])
     words = option.words
-    verb = next((word for word in words if not word.startswith("-")), "help")
+    verb = verb_of(words)
     if _is_local(verb, words) or not words or words[0] in ("-h", "--help", "--version") or _asks_for_help(verb, words):
         from pycore.cli import main_local
 

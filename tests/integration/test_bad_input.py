@@ -172,6 +172,35 @@ def through(pycore: Command, *prefix: str) -> Command:
 
 @pytest.mark.root
 def test_no_program_to_run(pycore: Command) -> None:
-    assert "no command" in pycore.fails("run", "--rm", "host", status=2)
-    assert "must name a program" in pycore.fails("run", "--rm", "host", "", status=2)
+    assert "no command" in pycore.fails("run", "--rm", "host", status=125)
+    assert "must name a program" in pycore.fails("run", "--rm", "host", "", status=125)
     assert pycore.json("ps", "-a") == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ((), 125),
+        (("--nonsense", "host", "true"), 125),
+        (("--memory", "lots", "host", "true"), 125),
+        (("Capitals", "true"), 125),
+        (("--pull", "never", "nonesuch", "true"), 125),
+        (("127.0.0.1:1/nobody/there", "true"), 125),
+        (("./nonesuch.tar", "true"), 125),
+        (("host", "/etc/passwd"), 126),
+        (("host", "/etc"), 126),
+        (("host", "/no/such/program"), 127),
+        (("host", "no-such-program"), 127),
+        (("-d", "host", "no-such-program"), 127),
+    ],
+)
+def test_a_run_that_comes_to_nothing_ends_as_dockers_does(pycore: Command, words: tuple[str, ...], status: int) -> None:
+    pycore.fails("run", "--network", "none", *words, status=status)
+    assert pycore.json("ps") == []
+
+
+@pytest.mark.root
+def test_a_container_that_cannot_be_made_ends_like_a_run(pycore: Command) -> None:
+    pycore.fails("create", "--network", "none", "--pull", "never", "nonesuch", "true", status=125)
+    pycore.fails("create", "--nonsense", "host", "true", status=125)

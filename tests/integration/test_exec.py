@@ -45,12 +45,12 @@ def test_streams_and_exit_status_are_the_programs(pycore: Command) -> None:
         (("t", "/etc/passwd"), 126, "cannot be executed"),
         (("-w", "/nonesuch", "t", "true"), 125, "working directory /nonesuch"),
         (("-u", "nonesuch", "t", "true"), 125, "no user 'nonesuch'"),
-        (("-u", "a b", "t", "true"), 2, "isolation.user"),
-        (("-w", "x", "t", "true"), 2, "must be an absolute path"),
-        (("-e", "=x", "t", "true"), 2, "not KEY=VALUE"),
-        (("--detach-keys", "nonsense", "t", "true"), 2, "is no key"),
+        (("-u", "a b", "t", "true"), 125, "isolation.user"),
+        (("-w", "x", "t", "true"), 125, "must be an absolute path"),
+        (("-e", "=x", "t", "true"), 125, "not KEY=VALUE"),
+        (("--detach-keys", "nonsense", "t", "true"), 125, "is no key"),
         (("nonesuch", "true"), 125, "no such container"),
-        (("t",), 2, "needs a command"),
+        (("t",), 125, "needs a command"),
     ],
 )
 def test_what_cannot_be_is_said(pycore: Command, command: tuple[str, ...], status: int, words: str) -> None:

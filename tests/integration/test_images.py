@@ -102,7 +102,7 @@ def test_a_lock_keeps_what_was_applied_when_the_tag_moves(pycore: Command, name:
 
 
 def test_policies(pycore: Command, name: str, base: bytes) -> None:
-    assert "not here" in pycore.fails("run", "--network", "none", "--pull", "never", name, "true", status=2)
+    assert "not here" in pycore.fails("run", "--network", "none", "--pull", "never", name, "true", status=125)
     publish(name, [base, files(page="one")])
     run = ("run", "--rm", "--network", "none")
     assert pycore(*run, name, "cat", "/srv/page") == "one"
@@ -166,7 +166,7 @@ def test_images_that_cannot_be_had(pycore: Command, image: str, words: str) -> N
 
 
 def test_a_name_that_is_not_in_the_registry(pycore: Command, name: str) -> None:
-    error = pycore.fails("run", name, "true", status=2)
+    error = pycore.fails("run", name, "true", status=125)
     assert name.rpartition("/")[2].partition(":")[0] in error
 
 

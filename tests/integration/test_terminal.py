@@ -84,7 +84,7 @@ def test_run_ends_with_the_program_and_removes_it(pycore: Command, sit: SIT) -> 
 
 
 def test_no_terminal_is_taken_from_a_pipe(pycore: Command) -> None:
-    assert "not a terminal" in pycore.fails("run", "-it", "--network", "none", "host", "sh", status=2)
+    assert "not a terminal" in pycore.fails("run", "-it", "--network", "none", "host", "sh", status=125)
     assert pycore.json("ps", "-a") == []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pycore.cli import attach, containers, cp, df, events, execute, files, host, logs, looking, run, stats, systemd
 from pycore.cli.parser import Ended, Family, make_parser
 from pycore.cli.session import Interrupted, Session, report
+from pycore.client import STARTING, verb_of
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 
@@ -25,31 +26,33 @@ FAMILIES: tuple[Family, ...] = (
 
 def perform(session: Session, words: Sequence[str]) -> int:
     """Do what a command line says; the exit status. Errors are written to the session."""
-    failure_status = None
     try:
         arguments = _parser(session.engine).parse_args(list(words))
         session.json = arguments.json
-        failure_status = 125 if arguments.verb in ("run", "exec") else None
         status: int = arguments.act(session, arguments)
         return status
     except Ended as ended:
         session.out(ended.text)
         return ended.status
     except PycoreError as error:
-        report(session, error)
-        return failure_status if failure_status and error.exit_status == 1 else error.exit_status
+        return _failed(session, words, error)
     except Interrupted:
         return 130
     except BrokenPipeError:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        report(session, PycoreError(f"{where}{error.strerror or error}"))
-        return failure_status or 1
+        return _failed(session, words, PycoreError(f"{where}{error.strerror or error}"))
     except Exception as error:  # a defect of ours: the user gets a sentence, whoever mends it the traceback
         traceback.print_exc()
-        report(session, PycoreError(f"a defect of pycore: {type(error).__name__}: {error}", hint=_WHERE_TRACES_GO))
-        return failure_status or 1
+        defect = f"a defect of pycore: {type(error).__name__}: {error}"
+        return _failed(session, words, PycoreError(defect, hint=_WHERE_TRACES_GO))
+
+
+def _failed(session: Session, words: Sequence[str], error: PycoreError) -> int:
+    """Say it; the exit status: one that no program has, where one was to be started (125 to 127, as in Docker)."""
+    report(session, error)
+    return max(error.exit_status, 125) if verb_of(words) in STARTING else error.exit_status
 
 
 _WHERE_TRACES_GO = "please report it, with RUN_DIR/supervisor.log or what stands above"
