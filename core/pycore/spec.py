@@ -8,6 +8,7 @@ one declaration come validation, the JSON Schema, the reference page, the hypoth
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,12 @@ class Section(pydantic.BaseModel):
     def with_image(self, config: ImageConfig) -> Self:
         """The section where an image says what the spec leaves open. Raises ValueError for what cannot be meant."""
         return self
+
+    def into_image(self, config: ImageConfig) -> ImageConfig:
+        """What an image says of itself that is made of a container with this section; ``config`` where this says
+        nothing. A container of that image is run like this one.
+        """
+        return config
 
     def left_open(self, **values: Any) -> Self:
         """The section with these values in those of the fields that the spec does not set, checked like the spec's.
@@ -224,11 +231,17 @@ def _signal(value: str) -> str:
     return value
 
 
+_REAL_TIME = r"(?:SIG)?(?:RTMIN\+([1-9]|[12][0-9]|30)|RTMAX-([1-9]|[12][0-9]|30))"
+"""What programs like systemd are told to end by, counted from either end."""
+
+
 def signal_number(name: str) -> int:
-    """The number of ``"SIGTERM"``, ``"TERM"`` or ``"15"``. Raises ValueError."""
+    """The number of ``"SIGTERM"``, ``"TERM"``, ``"15"`` or ``"RTMIN+3"``. Raises ValueError."""
     word = name.strip().upper()
     if word.isascii() and word.isdigit() and 0 < int(word) <= signal.SIGRTMAX:
         return int(word)
+    if real_time := re.fullmatch(_REAL_TIME, word):
+        return signal.SIGRTMIN + int(real_time[1]) if real_time[1] else signal.SIGRTMAX - int(real_time[2])
     try:
         return signal.Signals[word if word.startswith("SIG") else f"SIG{word}"].value
     except KeyError:
@@ -244,7 +257,9 @@ def signal_name(number: int) -> str:
 
 
 _SIGNALS = "|".join(each.name.removeprefix("SIG") for each in signal.Signals if each.name.isalnum())
-SignalName = Annotated[Text, pydantic.AfterValidator(_signal), looks("signal", f"(SIG)?({_SIGNALS})|[1-9]|[1-5][0-9]")]
+SignalName = Annotated[
+    Text, pydantic.AfterValidator(_signal), looks("signal", f"(SIG)?({_SIGNALS})|{_REAL_TIME}|[1-9]|[1-5][0-9]")
+]
 
 
 def _variable(name: str) -> str:
@@ -362,6 +377,18 @@ class Process(Section):
         asked = {"working_dir": config.working_dir, "stop_signal": config.stop_signal}
         return filled.left_open(**{name: value for name, value in asked.items() if value})
 
+    def into_image(self, config: ImageConfig) -> ImageConfig:
+        """What goes without saying is not said."""
+        return replace(
+            config,
+            entrypoint=self.entrypoint,
+            command=self.command,
+            environment=self.environment,
+            working_dir=self.working_dir if self.working_dir != "/" else "",
+            stop_signal=self.stop_signal if self.stop_signal != "SIGTERM" else "",
+            labels=self.labels,
+        )
+
 
 S = TypeVar("S", bound=Section)
 
@@ -423,6 +450,13 @@ class Container:
             return replace(self, image=image)
         sections = {kind: section.with_image(image.config) for kind, section in self.sections.items()}
         return replace(self, image=image, sections=sections)
+
+    def into_image(self) -> ImageConfig:
+        """What an image that this container becomes says of itself."""
+        config = self.image.config
+        for section in self.sections.values():
+            config = section.into_image(config)
+        return config
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,21 @@ def test_a_container_that_runs_is_held_still_only_meanwhile(pycore: Command, bas
     pycore("rm", "-f", "c")
 
 
+def test_an_image_is_run_as_its_container_was(pycore: Command, base: Path) -> None:
+    pycore("import", str(base), "base", "-c", "USER 7", "-c", "WORKDIR /srv")
+    pycore(*RUN, "--name", "c", "-u", "web:77", "-e", "A=1", "--health-cmd", "true", "base", "id")
+    pycore("commit", "c", "made")
+    assert pycore(*RUN, "--rm", "made") == "uid=1234(web) gid=77(extra) groups=77(extra)\n"
+    config = config_of(pycore, "made")
+    assert (config["User"], config["Env"], config["WorkingDir"]) == ("web:77", ["A=1"], "/srv")
+    assert config["Healthcheck"] == {"Test": ["CMD-SHELL", "true"]}
+    pycore("rm", "c")
+    pycore(*RUN, "--name", "c", "-u", "0", "-w", "/", "base", "id")
+    pycore("commit", "c", "made")
+    assert pycore(*RUN, "--rm", "made").startswith("uid=0(root)")
+    pycore("rm", "c")
+
+
 def test_what_is_exported_can_be_imported(pycore: Command, base: Path) -> None:
     pycore("import", str(base), "base")
     pycore(*RUN, "--name", "c", "base", "sh", "-c", "echo hello > /made")

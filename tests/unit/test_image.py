@@ -10,7 +10,7 @@ import pytest
 from pycore.image import Image, ImageConfig
 from pycore.plugins import Plugins, load_plugins
 from pycore.source.load import load_source
-from pycore.spec import Container, Process
+from pycore.spec import Container, Process, signal_number
 from pycore_isolation.user import User
 from pycore_supervision.health import Health
 
@@ -113,6 +113,57 @@ def test_times_of_the_spec_for_the_check_of_the_image(plugins: Plugins) -> None:
 def test_what_an_image_cannot_mean(plugins: Plugins, config: ImageConfig) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         made(plugins, config)
+
+
+@pytest.mark.parametrize(
+    ("user", "found"), [("web", "web"), ("7:8", "7:8"), ("web:", "web"), (":8", "0:8"), (":", "0"), ("", "0")]
+)
+def test_users_as_docker_reads_them(plugins: Plugins, user: str, found: str) -> None:
+    assert made(plugins, ImageConfig(user=user))[User].user == found
+
+
+@pytest.mark.parametrize(
+    ("word", "number"), [("SIGRTMIN+3", 37), ("rtmax-1", 63), ("SIGRTMIN", 34), ("SIGQUIT", 3), ("TERM", 15), ("9", 9)]
+)
+def test_signals_as_docker_reads_them(plugins: Plugins, word: str, number: int) -> None:
+    assert signal_number(made(plugins, ImageConfig(stop_signal=word))[Process].stop_signal) == number
+
+
+@pytest.mark.parametrize("word", ["RTMIN+0", "RTMIN+31", "RTMAX+1", "RTMIN-1", "RTMIN+", "SIGSIGTERM", "0", "65", ""])
+def test_what_is_no_signal(word: str) -> None:
+    with pytest.raises(ValueError, match="no such signal"):
+        signal_number(word)
+
+
+def test_an_image_of_a_container_says_what_that_was_run_with(plugins: Plugins) -> None:
+    assert made(plugins).into_image() == CONFIG
+    changed = made(
+        plugins,
+        command=["other"],
+        environment={"MODE": "spec"},
+        working_dir="/",
+        labels={"vendor": "spec"},
+        isolation={"user": "7:8"},
+        health={"command": ["ask"], "interval": "1.5s"},
+    ).into_image()
+    assert (changed.entrypoint, changed.command) == (("/entry",), ("other",))
+    assert changed.environment == {"PATH": "/bin", "MODE": "spec"}
+    assert (changed.user, changed.working_dir, changed.stop_signal) == ("7:8", "", "SIGQUIT")
+    assert changed.healthcheck == {"Test": ["CMD", "ask"], "Interval": 1_500_000_000}
+    assert changed.labels == {"vendor": "spec", "kind": "web"}
+    assert (changed.volumes, changed.ports) == (("/data",), ("80/tcp",))
+
+
+@pytest.mark.parametrize(
+    ("health", "check"),
+    [
+        ({"enabled": False}, {"Test": ["NONE"]}),
+        ({"http": ":80/"}, CONFIG.healthcheck),
+        ({"shell": "x", "retries": 5}, {"Test": ["CMD-SHELL", "x"], "Retries": 5}),
+    ],
+)
+def test_what_docker_can_ask(plugins: Plugins, health: dict[str, Any], check: dict[str, Any]) -> None:
+    assert made(plugins, health=health).into_image().healthcheck == check
 
 
 def test_a_record_keeps_it_whole() -> None:

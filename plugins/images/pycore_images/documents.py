@@ -244,6 +244,22 @@ def manifest_of(config: Descriptor, layers: Sequence[Descriptor], media_type: st
     )
 
 
+def run_table(config: ImageConfig) -> dict[str, Any]:
+    """The table ``config`` of a configuration, with what an image says nothing of as empty."""
+    return {
+        "Entrypoint": list(config.entrypoint),
+        "Cmd": list(config.command),
+        "Env": [f"{name}={value}" for name, value in config.environment.items()],
+        "User": config.user,
+        "WorkingDir": config.working_dir,
+        "Volumes": {place: {} for place in config.volumes},
+        "ExposedPorts": {port: {} for port in config.ports},
+        "StopSignal": config.stop_signal,
+        "Healthcheck": config.healthcheck and dict(config.healthcheck),
+        "Labels": dict(config.labels),
+    }
+
+
 # -- platforms -------------------------------------------------------------------------------------------
 
 _MACHINES = {

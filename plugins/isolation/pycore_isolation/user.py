@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Self
 
 import pydantic
@@ -52,8 +53,15 @@ class User(Section):
     )
 
     def with_image(self, config: ImageConfig) -> Self:
-        """The image's user; its names are looked up in its own files, like those of the spec."""
-        return self.left_open(user=config.user) if config.user else self
+        """The image's user; its names are looked up in its own files, like those of the spec. Docker knows ``:GROUP``
+        and ``USER:``, too.
+        """
+        user, _, group = config.user.partition(":")
+        return self.left_open(user=f"{user or 0}:{group}" if group else user) if user or group else self
+
+    def into_image(self, config: ImageConfig) -> ImageConfig:
+        """Root goes without saying."""
+        return replace(config, user=self.user if self.user != "0" else "")
 
 
 @hookimpl

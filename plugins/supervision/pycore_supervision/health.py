@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
@@ -163,6 +164,17 @@ class Health(Section):
         if retries := check.get("Retries"):
             asked["retries"] = retries
         return self.left_open(**asked)
+
+    def into_image(self, config: ImageConfig) -> ImageConfig:
+        """Docker knows programs and lines for a shell; other ways of asking stay the spec's own."""
+        if not self.enabled:
+            return replace(config, healthcheck={"Test": ["NONE"]})
+        if not self.command and not self.shell:
+            return config
+        asked = {name: getattr(self, field) for field, name in _DOCKER_TIMES.items() if field in self.model_fields_set}
+        check: dict[str, Any] = {"Test": ["CMD-SHELL", self.shell] if self.shell else ["CMD", *self.command]}
+        check |= {name: round(parse_duration(time) * 1e9) for name, time in asked.items()}
+        return replace(config, healthcheck=check | ({"Retries": self.retries} if self.retries != 3 else {}))
 
 
 @hookimpl

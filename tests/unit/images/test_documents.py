@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycore.errors import NotFound, UsageError
+from pycore.image import ImageConfig
 from pycore_images import documents
 from pycore_images.content import CONFIG, DOCKER_MANIFEST, INDEX, LAYER, MANIFEST, MAX_DOCUMENT, Damaged
 from pycore_images.documents import Index, Manifest, Platform
@@ -87,6 +88,15 @@ def test_a_configuration_that_says_nothing() -> None:
 def test_what_is_written_is_read() -> None:
     read = documents.parse_manifest(raw(manifest()))
     assert documents.parse_manifest(documents.manifest_of(read.config, read.layers)) == read
+
+
+def test_what_is_said_of_running_it_is_read() -> None:
+    said = ImageConfig(
+        ("/entry",), ("serve",), {"A": "=1", "B": ""}, "web:7", "/srv", ("/data",), ("80/tcp",), "SIGQUIT",
+        {"Test": ["NONE"]}, {"vendor": "x"},
+    )  # fmt: skip
+    for each in (said, ImageConfig()):
+        assert documents.parse_config(raw(config(config=documents.run_table(each)))).run == each
 
 
 # -- hostile -------------------------------------------------------------------------------------------------

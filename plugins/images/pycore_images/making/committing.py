@@ -11,7 +11,7 @@ from typing import Any, cast
 from pycore.errors import PycoreError
 from pycore.hookspecs import Snapshot
 from pycore.linux import rmtree
-from pycore.spec import Container, Process
+from pycore.spec import Container
 
 from pycore_images import documents
 from pycore_images.making import changes
@@ -58,13 +58,5 @@ def _frozen(store: Store, snapshot: Snapshot) -> Generator[str, None, None]:
 def _as_it_runs(container: Container, base: documents.Image | None) -> dict[str, Any]:
     """The table of an image, with how the container runs, where that differs: the spec has said so."""
     config = cast("dict[str, Any]", (base.config.document.get("config") if base else None) or {})
-    process = container[Process]
-    running: dict[str, Any] = {
-        "Entrypoint": list(process.entrypoint),
-        "Cmd": list(process.command),
-        "Env": [f"{name}={value}" for name, value in process.environment.items()],
-        "Labels": dict(process.labels),
-        "WorkingDir": process.working_dir if process.working_dir != "/" else "",
-        "StopSignal": process.stop_signal if process.stop_signal != "SIGTERM" else "",
-    }
+    running = documents.run_table(container.into_image())
     return {**config, **{key: value for key, value in running.items() if value or config.get(key)}}
