@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from pycore.errors import NotFound, PycoreError
-from pycore_images.content import MANIFEST, MAX_DOCUMENT, Damaged, Descriptor
+from pycore_images import documents
+from pycore_images.content import CONFIG, MANIFEST, MAX_DOCUMENT, Damaged, Descriptor
 from pycore_images.reference import parse
 from pycore_images.registry import body
 from pycore_images.registry.errors import Busy, Cancelled, Denied, RegistryError, Unreachable
@@ -20,6 +21,8 @@ from pycore_images.registry.login import login
 from pycore_images.registry.patience import Cancel, Patience
 from pycore_images.registry.pull import RegistrySource
 from pycore_images.registry.push import RegistrySink
+from pycore_images.sending import send
+from pycore_images.store import Store
 from support.images import Sample, read_all, sample, stream
 from support.scripted import CUT, Reply, Scripted
 
@@ -497,6 +500,21 @@ def test_what_was_sent_is_lost(server: Scripted, arrived: str) -> None:
     with sink(server, chunk=30_000) as found, pytest.raises(RegistryError, match="has let go of a part"):
         found.put(LAYER, stream(DATA))
     assert server.requests(UPLOAD) == [UPLOAD] * HASTY.tries
+
+
+def test_a_layer_of_the_store_is_sent_again_from_its_start(server: Scripted, tmp_path: Path) -> None:
+    """As ``push`` sends it."""
+    store = Store(tmp_path / "images")
+    layer = store.add_blob(stream(DATA), "application/vnd.oci.image.layer.v1.tar")
+    about = store.add_document(b'{"rootfs": {"diff_ids": ["' + layer.digest.encode() + b'"]}}', CONFIG)
+    root = store.add_document(documents.manifest_of(about, [layer]), MANIFEST)
+    receiving(server)
+    server.on("PATCH /v2/app/blobs/uploads/1", Reply(202, {"Location": AT}), CUT, Reply(202, {"Location": AT}))
+    server.on(f"HEAD /v2/app/blobs/{about.digest}", Reply())
+    server.on("PUT /v2/app/manifests/1", Reply(201))
+    with sink(server, chunk=30_000) as found:
+        send(store, root, found)
+    assert b"".join(one.body for one in server.asked if one.method == "PATCH")[-len(DATA) :] == DATA
 
 
 def test_stream_that_cannot_go_back(server: Scripted) -> None:

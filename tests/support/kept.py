@@ -9,6 +9,7 @@ import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pycore_images import documents
@@ -20,14 +21,20 @@ def keep(store: Store, *layers: str, **config: Any) -> Descriptor:
     """The manifest of an image with a layer for each word, which has a file of that name; other images may have the
     same. ``config`` is what it says of running it, in Docker's words.
     """
+    return replace(keep_for(store, documents.host_platform().architecture, *layers, **config), platform=None)
+
+
+def keep_for(store: Store, architecture: str, *layers: str, **config: Any) -> Descriptor:
+    """The same for machines of a kind; for an index, which is to know of them."""
     kept = [_layer(store, word) for word in layers]
     document: dict[str, Any] = {
-        "created": "2026-03-01T12:00:00Z", "os": "linux", "architecture": documents.host_platform().architecture,
+        "created": "2026-03-01T12:00:00Z", "os": "linux", "architecture": architecture,
         "config": config, "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in kept]},
         "history": [{"created_by": f"COPY {word} /"} for word in layers],
     }  # fmt: skip
     about = store.add_document(documents.encode(document), CONFIG)
-    return store.add_document(documents.manifest_of(about, [layer for layer, _ in kept]), MANIFEST)
+    manifest = store.add_document(documents.manifest_of(about, [layer for layer, _ in kept]), MANIFEST)
+    return replace(manifest, platform={"os": "linux", "architecture": architecture})
 
 
 def keep_index(store: Store, *manifests: Descriptor) -> Descriptor:

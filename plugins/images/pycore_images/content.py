@@ -28,6 +28,7 @@ DOCKER_LAYER = f"{DOCKER}image.rootfs.diff.tar"
 
 INDEXES = frozenset({INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({MANIFEST, DOCKER_MANIFEST})
+CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})
 
 MAX_DOCUMENT = 4 << 20
 """Bytes of a manifest, index or config: what registries accept at least (distribution-spec, Push), and take at most."""

@@ -13,7 +13,7 @@ import json
 import platform
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -21,8 +21,7 @@ from pycore.errors import NotFound, UsageError
 from pycore.image import ImageConfig
 
 from pycore_images.content import (
-    CONFIG,
-    DOCKER_CONFIG,
+    CONFIGS,
     INDEX,
     INDEXES,
     MANIFEST,
@@ -37,6 +36,8 @@ MAX_LAYERS = 500
 """What the kernel lays on top of each other (OVL_MAX_STACK)."""
 MAX_MANIFESTS = 1000
 """In an index."""
+MAX_NESTED = 4
+"""Indexes within indexes."""
 MAX_LAYER = 64 << 30
 """Bytes of one layer, as it comes."""
 _MAX_DEPTH = 64
@@ -214,6 +215,21 @@ def check_document(data: bytes, descriptor: Descriptor, what: str) -> bytes:
     return data
 
 
+def image_of(root: Descriptor, read: Callable[[Descriptor], bytes], wanted: Platform, name: str) -> Image:
+    """The image that a manifest is, or that an index has for a platform. ``read`` gives a manifest, index or
+    configuration, which is known to be what its digest says; ``name`` is for messages.
+
+    Raises NotFound, Damaged, and what ``read`` raises.
+    """
+    descriptor = root
+    for _ in range(MAX_NESTED):
+        found = parse_root(read(descriptor), descriptor.media_type)
+        if isinstance(found, Manifest):
+            return Image(root, descriptor, found, parse_config(read(found.config), len(found.layers)))
+        descriptor = choose(found, wanted, name)
+    raise Damaged(f"{name} has indexes within indexes")
+
+
 # -- writing ---------------------------------------------------------------------------------------------
 
 
@@ -357,7 +373,7 @@ def _manifest(document: Document, data: bytes) -> Manifest:
     where = "the manifest"
     config = parse_descriptor(document.get("config"), "the manifest's configuration")
     layers = tuple(_descriptors(document.get("layers"), where, MAX_LAYERS))
-    if config.media_type not in (CONFIG, DOCKER_CONFIG):
+    if config.media_type not in CONFIGS:
         _wrong(where, f"is not one of a container image: its configuration is {config.media_type[:100]!r}")
     if config.size > MAX_DOCUMENT:
         _wrong(where, f"has a configuration of {config.size} bytes; {MAX_DOCUMENT} are read at most")

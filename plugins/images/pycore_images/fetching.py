@@ -25,7 +25,7 @@ from pycore.linux import libc, rmtree
 from pycore.linux.measure import measure
 
 from pycore_images import documents
-from pycore_images.content import MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
+from pycore_images.content import CONFIGS, MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
 from pycore_images.layers import Unpacking
 from pycore_images.store import Store
 from pycore_images.usage import note_usage
@@ -37,7 +37,6 @@ _DELAY, _LONGEST = 0.5, 10.0
 """Seconds: before the first of them, and at most."""
 _TOLD = 0.05
 """Seconds between two reports of how far a layer is."""
-_MAX_NESTED = 4
 _PASSES = (ConnectionError, TimeoutError)
 
 
@@ -91,23 +90,20 @@ def _look(
     source: Source, platform: documents.Platform | None
 ) -> tuple[documents.Image, list[tuple[bytes, Descriptor]]]:
     """An image and its documents, the root first."""
-    root = descriptor = source.root()
     found: list[tuple[bytes, Descriptor]] = []
-    for _ in range(_MAX_NESTED):
-        data = _document(source, descriptor, "the manifest")
+
+    def read(descriptor: Descriptor) -> bytes:
+        data = _document(source, descriptor)
         found.append((data, descriptor))
-        document = documents.parse_root(data, descriptor.media_type)
-        if isinstance(document, documents.Manifest):
-            config = _document(source, document.config, "the configuration")
-            found.append((config, document.config))
-            image = documents.Image(root, descriptor, document, documents.parse_config(config, len(document.layers)))
-            _check_platform(source, image, platform)
-            return image, found
-        descriptor = documents.choose(document, platform or documents.host_platform(), source.name)
-    raise Damaged(f"{source.name} has indexes within indexes")
+        return data
+
+    image = documents.image_of(source.root(), read, platform or documents.host_platform(), source.name)
+    _check_platform(source, image, platform)
+    return image, found
 
 
-def _document(source: Source, descriptor: Descriptor, what: str) -> bytes:
+def _document(source: Source, descriptor: Descriptor) -> bytes:
+    what = "the configuration" if descriptor.media_type in CONFIGS else "the manifest"
     if descriptor.size > MAX_DOCUMENT:
         raise Damaged(f"{what} of {source.name} is longer than {MAX_DOCUMENT} bytes")
     return documents.check_document(source.document(descriptor), descriptor, f"{what} of {source.name}")

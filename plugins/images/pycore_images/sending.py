@@ -28,29 +28,36 @@ def send(
     jobs: int = 3,
 ) -> Descriptor:
     """Send an image; what it is under there: an index goes whole where all of it is here and no platform is asked for,
-    else the manifest for the platform. Raises NotFound, PycoreError, OSError.
+    else the manifest for the platform, or the first that is here. Raises NotFound, PycoreError, OSError.
     """
     with store.passing([root.digest]):
-        root, manifests = _chosen(store, root, platform)
+        root, found = _chosen(store, root, platform)
         sending = _Sending(store, sink, progress, cancel or threading.Event())
-        contents = {each.digest: each for _, manifest in manifests for each in (*manifest.layers, manifest.config)}
+        manifests = [each for _, each in found if isinstance(each, documents.Manifest)]
+        contents = {each.digest: each for manifest in manifests for each in (*manifest.layers, manifest.config)}
         sending.all([*contents.values()], jobs if sink.parallel else 1)
-        sending.all([each for each, _ in manifests if each.digest != root.digest], 1)
+        sending.all([each for each, _ in found if each.digest != root.digest], 1)
         sink.finish(root, store.blob(root.digest))
         return root
 
 
 def _chosen(
     store: Store, root: Descriptor, platform: documents.Platform | None
-) -> tuple[Descriptor, Sequence[tuple[Descriptor, documents.Manifest]]]:
-    """What is sent, and the manifests that it leads to."""
-    found = documents.parse_root(store.blob(root.digest), root.media_type)
-    if isinstance(found, documents.Index) and platform is None:
-        manifests = [*store.documents_of(root)]
-        if {each.digest for each in found.manifests} == {each.digest for each, _ in manifests}:
-            return root, manifests
-    image = store.image(root, platform)
+) -> tuple[Descriptor, Sequence[tuple[Descriptor, documents.Manifest | documents.Index]]]:
+    """What is sent, and the manifests and indexes that it leads to: those first that others lead to."""
+    if platform is None:
+        found = [*store.walk(root)]
+        there = [(each, document) for each, document in found if document and _is_here(store, document)]
+        if len(there) == len(found):
+            return root, there
+    image = store.image(root, platform) if platform else store.any_image(root)
     return image.descriptor, [(image.descriptor, image.manifest)]
+
+
+def _is_here(store: Store, found: documents.Manifest | documents.Index) -> bool:
+    """Whether there is all that it consists of: a pull for one more platform may have been broken off."""
+    parts = (found.config, *found.layers) if isinstance(found, documents.Manifest) else ()
+    return all(store.has_blob(each.digest) for each in parts)
 
 
 class _Sending:
@@ -102,17 +109,27 @@ class _Sending:
 
 
 class _Counted:
-    """A file of the store, read from its beginning, that tells how far it is."""
+    """A file of the store, read from its beginning, that tells how far it is. Who has lost what came can go back."""
 
     def __init__(self, fd: int, tell: Callable[[str, int], None], check: Callable[[], None]) -> None:
         self._fd, self._tell, self._check, self._through = fd, tell, check, 0
 
     def read(self, size: int, /) -> bytes:
         self._check()
-        data = os.read(self._fd, min(size, _PIECE))
+        data = os.pread(self._fd, min(size, _PIECE), self._through)
         self._through += len(data)
         self._tell("sending", self._through)
         return data
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._through
+
+    def seek(self, offset: int, /) -> int:
+        self._through = offset
+        return offset
 
     def close(self) -> None:
         os.close(self._fd)

@@ -25,7 +25,7 @@ import re
 import secrets
 import struct
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +34,17 @@ from pycore.errors import NotFound
 from pycore.linux import rmtree
 
 from pycore_images import documents
-from pycore_images.content import INDEX, MAX_DOCUMENT, Damaged, Descriptor, Stream, described, is_digest
+from pycore_images.content import (
+    INDEX,
+    INDEXES,
+    MANIFESTS,
+    MAX_DOCUMENT,
+    Damaged,
+    Descriptor,
+    Stream,
+    described,
+    is_digest,
+)
 
 REF_NAME = "org.opencontainers.image.ref.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -42,8 +52,6 @@ _MAX_INDEX = 64 << 20
 """Bytes of index.json, which is ours: some hundred thousand names."""
 _GET_FLAGS, _SET_FLAGS, _TOP_DIRECTORY = 0x80086601, 0x40086602, 0x00020000
 """FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL (linux/fs.h), where a long has 8 bytes."""
-_MAX_NESTED = 4
-"""Indexes within indexes."""
 _CHUNK = 1 << 20
 _LOOKED = 0.3
 """Seconds between two looks at whether who waits for another still wants to."""
@@ -162,15 +170,19 @@ class Store:
 
         Raises NotFound where documents of it are missing; its layers are not looked at.
         """
-        descriptor = root
-        for _ in range(_MAX_NESTED):
-            data = self.blob(descriptor.digest)
-            found = documents.parse_root(data, descriptor.media_type)
-            if isinstance(found, documents.Manifest):
-                config = documents.parse_config(self.blob(found.config.digest), len(found.layers))
-                return documents.Image(root, descriptor, found, config)
-            descriptor = documents.choose(found, platform or documents.host_platform(), root.digest)
-        raise Damaged(f"{root.digest} has indexes within indexes")
+        wanted = platform or documents.host_platform()
+        return documents.image_of(root, lambda each: self.blob(each.digest), wanted, root.digest)
+
+    def any_image(self, root: Descriptor) -> documents.Image:
+        """The image for this host, else for whatever platform is here. Raises NotFound, Damaged."""
+        try:
+            return self.image(root)
+        except NotFound:
+            for descriptor, manifest in self.documents_of(root):
+                if self.has_blob(manifest.config.digest):
+                    config = documents.parse_config(self.blob(manifest.config.digest), len(manifest.layers))
+                    return documents.Image(root, descriptor, manifest, config)
+            raise
 
     def by_digest(self, digest: str) -> Descriptor | None:
         """The manifest or index of a digest, under whatever name it is here; None where there is none."""
@@ -179,20 +191,30 @@ class Store:
         data = self.blob(digest)
         return Descriptor(documents.media_type_of(data), digest, len(data))
 
-    def documents_of(self, root: Descriptor) -> Iterable[tuple[Descriptor, documents.Manifest]]:
-        """Every manifest that is here of what a manifest or an index leads to."""
-        waiting, seen = [root], {root.digest}
-        while waiting:
-            descriptor = waiting.pop()
-            if not self.has_blob(descriptor.digest):
-                continue
+    def walk(self, root: Descriptor) -> Iterator[tuple[Descriptor, documents.Index | documents.Manifest | None]]:
+        """All that a manifest or an index leads to, once, what is led to before what leads there; None for what is not
+        here, or has too many indexes above it. Raises Damaged.
+        """
+        return self._walk(root, set(), documents.MAX_NESTED)
+
+    def _walk(
+        self, descriptor: Descriptor, seen: set[str], depth: int
+    ) -> Iterator[tuple[Descriptor, documents.Index | documents.Manifest | None]]:
+        if descriptor.digest in seen:
+            return
+        seen.add(descriptor.digest)
+        found = None
+        if depth and descriptor.media_type in MANIFESTS | INDEXES and self.has_blob(descriptor.digest):
             found = documents.parse_root(self.blob(descriptor.digest), descriptor.media_type)
+        for each in found.manifests if isinstance(found, documents.Index) else ():
+            yield from self._walk(each, seen, depth - 1)
+        yield descriptor, found
+
+    def documents_of(self, root: Descriptor) -> Iterator[tuple[Descriptor, documents.Manifest]]:
+        """Every manifest that is here of what a manifest or an index leads to."""
+        for descriptor, found in self.walk(root):
             if isinstance(found, documents.Manifest):
                 yield descriptor, found
-                continue
-            new = [each for each in found.manifests if each.digest not in seen]
-            seen |= {each.digest for each in new}
-            waiting += new
 
     # -- names -----------------------------------------------------------------------------------------------
 

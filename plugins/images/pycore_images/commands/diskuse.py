@@ -12,7 +12,7 @@ from pycore.cli.session import Session
 from pycore.cli.text import size
 from pycore.errors import NotFound
 
-from pycore_images.commands.naming import familiar, image_of, short_id
+from pycore_images.commands.naming import familiar, short_id
 from pycore_images.commands.places import store_of
 from pycore_images.content import Damaged, Descriptor
 from pycore_images.keeping import images
@@ -57,6 +57,6 @@ def _cells(row: dict[str, Any]) -> Sequence[Cell]:
 
 def _id(store: Store, root: Descriptor) -> str:
     try:
-        return image_of(store, root).manifest.config.digest
+        return store.any_image(root).manifest.config.digest
     except (NotFound, Damaged):
         return root.digest

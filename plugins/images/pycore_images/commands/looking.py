@@ -18,7 +18,7 @@ from pycore.errors import NotFound, UsageError
 
 from pycore_images import collecting, documents, reference
 from pycore_images.commands import diskuse
-from pycore_images.commands.naming import familiar, find, image_of, short_id
+from pycore_images.commands.naming import familiar, find, short_id
 from pycore_images.commands.places import store_of
 from pycore_images.commands.verbs import add, image_argument
 from pycore_images.content import Damaged, Descriptor
@@ -133,7 +133,7 @@ def _ls(session: Session, arguments: argparse.Namespace) -> int:
 
 def _row(store: Store, name: str, root: Descriptor) -> _Row:
     try:
-        image = image_of(store, root)
+        image = store.any_image(root)
     except (NotFound, Damaged):
         return _Row(name, root, None, 0)
     return _Row(name, root, image, _unpacked(store, image))
@@ -193,7 +193,7 @@ def _inspect(session: Session, arguments: argparse.Namespace) -> int:
 
 def _told(store: Store, root: Descriptor) -> Mapping[str, Any]:
     """In Docker's words where it has some."""
-    image = image_of(store, root)
+    image = store.any_image(root)
     names = sorted(name for name, each in store.references().items() if each.digest == root.digest)
     repositories = dict.fromkeys(reference.parse(name).name for name in names)
     return {
@@ -231,7 +231,7 @@ _HISTORY = (
 
 def _history(session: Session, arguments: argparse.Namespace) -> int:
     store = store_of(session)
-    image = image_of(store, find(store, arguments.image).root)
+    image = store.any_image(find(store, arguments.image).root)
     steps = _steps(store, image)
     if arguments.quiet:
         ids = [step["id"] if arguments.no_trunc else short_id(step["id"]) for step in steps]

@@ -16,7 +16,7 @@ from pycore.errors import UsageError
 from pycore_images import documents, reference
 from pycore_images.commands.breaking import Break, breakable
 from pycore_images.commands.moving import platform
-from pycore_images.commands.naming import find, image_of
+from pycore_images.commands.naming import find
 from pycore_images.commands.places import store_of
 from pycore_images.commands.verbs import add
 from pycore_images.store import Store
@@ -198,7 +198,7 @@ def _diff(session: Session, arguments: argparse.Namespace) -> int:
     from pycore_images.comparing import differing, differing_files, in_words
 
     store = store_of(session)
-    old, new = (image_of(store, find(store, word).root) for word in (arguments.old, arguments.new))
+    old, new = (store.any_image(find(store, word).root) for word in (arguments.old, arguments.new))
     config, files = differing(old, new), differing_files(store, old, new)
     told = {
         "config": {what: {"old": before, "new": after} for what, (before, after) in config.items()},

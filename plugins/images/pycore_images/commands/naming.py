@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pycore.errors import Conflict, NotFound, UsageError
 
-from pycore_images import documents, reference
+from pycore_images import reference
 from pycore_images.content import Damaged, Descriptor
 from pycore_images.keeping import known
 from pycore_images.store import Store
@@ -45,18 +45,6 @@ def find(store: Store, word: str) -> Named:
     if root:
         return Named(root)
     raise NotFound(f"there is no image {word!r} here", hint=_close(names, word))
-
-
-def image_of(store: Store, root: Descriptor) -> documents.Image:
-    """An image for this host, else for whatever platform is here. Raises NotFound, Damaged."""
-    try:
-        return store.image(root)
-    except NotFound:
-        for descriptor, manifest in store.documents_of(root):
-            if store.has_blob(manifest.config.digest):
-                config = documents.parse_config(store.blob(manifest.config.digest), len(manifest.layers))
-                return documents.Image(root, descriptor, manifest, config)
-        raise
 
 
 def familiar(name: str) -> str:
@@ -100,7 +88,7 @@ def _by_id(store: Store, word: str) -> Descriptor | None:
 def _ids(store: Store, root: Descriptor) -> Iterator[str]:
     yield root.hex
     try:
-        image = image_of(store, root)
+        image = store.any_image(root)
     except (NotFound, Damaged):
         return
     yield image.descriptor.hex
