@@ -364,10 +364,12 @@ class Engine:
         progress: Progress = quiet,
         timings: list[Timing] | None = None,
         cancel: Cancel | None = None,
+        planned: Callable[[Plan], None] = lambda plan: None,
     ) -> Plan:
         """Bring an app into the wanted state; if a part fails, what was there before is put back.
 
-        Raises SpecError before anything is touched, PycoreError after all has been put back.
+        ``planned`` is called with what is done, before anything that runs is touched. Raises SpecError before anything
+        is touched, PycoreError after all has been put back.
         """
         life = self.open()
         with self._apps[app.name], self._watching(app.name, timings):
@@ -375,6 +377,7 @@ class Engine:
             try:
                 made = self._with_images(app, progress, cancel.check if cancel else _nothing)
                 plan = self._prepare_all(life, made, back, progress)
+                planned(plan)
                 Apply(life, plan, back, self.starts, progress, cancel).carry_out()
                 if plan.actions or self.state.app(app.name) is None:
                     self._write_app(plan)
@@ -489,14 +492,15 @@ class Engine:
         hold: bool = False,
         window: tuple[int, int] = (0, 0),
         prepared: Callable[[ContainerRecord], None] = lambda record: None,
+        planned: Callable[[Plan], None] = lambda plan: None,
     ) -> Live:
         """Start an app of one container that is not there yet, as ``pycore run`` does.
 
         ``stdio`` are the program's own streams; without them its output is kept as a log. With ``hold`` it has its
         namespaces, mounts and network, and waits for :meth:`start` before its program. ``window`` are rows and columns
-        of its terminal, where it has one; ``prepared`` is called before there is a process, for who wants to hear all
-        of its output. What is returned can be waited for also when the container has been removed by then. Raises
-        Conflict where the name is taken.
+        of its terminal, where it has one; ``planned`` is called with what is done, before it is; ``prepared`` before
+        there is a process, for who wants to hear all of its output. What is returned can be waited for also when the
+        container has been removed by then. Raises Conflict where the name is taken.
         """
         life = self.open()
         with self._apps[app.name]:
@@ -506,6 +510,7 @@ class Engine:
                 plan = self._plan(made)
                 (action,) = plan.actions
                 assert action.new
+                planned(plan)
                 record = life.prepare(action.new, action.description, auto_remove=auto_remove, log=stdio is None)
             try:
                 prepared(record)

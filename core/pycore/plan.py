@@ -101,6 +101,8 @@ class Plan:
     """Container name to the id that it has when the plan is carried out."""
     fetch: Mapping[str, Operation] = field(default_factory=dict[str, Operation])
     """What brings images here, by their names: before anything else."""
+    warnings: tuple[Problem, ...] = ()
+    """What may not be as somebody wants it, of the containers that something is done to."""
 
 
 def describe(plugins: Plugins, container: Container, host: Host) -> Description:
@@ -143,21 +145,23 @@ class _Planner:
     def plan(self) -> Plan:
         if self.host.problems:
             raise SpecError(locate(self.host.problems, self.app.text, self.app.file))
-        return Plan(self.app, tuple(self.actions), self.generations, tuple(self.unchanged), self.ids)
+        warnings = tuple(locate(list(dict.fromkeys(self.host.warnings)), self.app.text, self.app.file))
+        unchanged = tuple(self.unchanged)
+        return Plan(self.app, tuple(self.actions), self.generations, unchanged, self.ids, warnings=warnings)
 
     def describe(self, container: Container) -> Description:
         """Describe, and turn problems relative to the container's table into problems of the file."""
-        before = len(self.host.problems)
+        before, warned = len(self.host.problems), len(self.host.warnings)
         self.ids[container.name] = container.id
         if not container[Process].argv:
             hint = 'command = ["sh", "-c", "..."]'
             self.host.problems.append(Problem((), "no command: the image does not say what to run", hint, at_key=True))
         self.check_health(container)
         description = describe(self.plugins, container, self.host)
-        self.host.problems[before:] = [
-            replace(problem, path=("container", container.service, *problem.path))
-            for problem in self.host.problems[before:]
-        ]
+        for problems, first in ((self.host.problems, before), (self.host.warnings, warned)):
+            problems[first:] = [
+                replace(problem, path=("container", container.service, *problem.path)) for problem in problems[first:]
+            ]
         return description
 
     def check_health(self, container: Container) -> None:
@@ -238,7 +242,7 @@ class _Planner:
         if own or not tables:
             return own + tables
         # Only tables beside the containers differ: it concerns this one if it would be made otherwise.
-        scratch = replace(self.host, claims={}, problems=[])
+        scratch = replace(self.host, claims={}, problems=[], warnings=[])
         same = describe(self.plugins, old, scratch) == describe(self.plugins, new, replace(scratch, claims={}))
         return () if same else tables
 

@@ -9,13 +9,14 @@ from collections.abc import Generator
 
 from pycore.cli.moments import seconds
 from pycore.cli.parser import Verb
-from pycore.cli.plans import STYLES, plan_json, plan_text, timings_text, unchanged_text
+from pycore.cli.plans import STYLES, plan_json, plan_text, say_warnings, timings_text, unchanged_text
 from pycore.cli.progress import progress_of
 from pycore.cli.session import ENDING, Session
 from pycore.cli.text import count
 from pycore.convergence.applying import Cancel
 from pycore.engine import Engine
 from pycore.life.execute import Timing
+from pycore.plan import Plan
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
@@ -42,6 +43,7 @@ def _check(session: Session, arguments: argparse.Namespace) -> int:
 def _plan(session: Session, arguments: argparse.Namespace) -> int:
     plan = session.engine.plan(session.engine.load(session.path(arguments.file), session.environment))
     session.lines(plan_json(plan), lambda: plan_text(plan, arguments.verbose), STYLES)
+    say_warnings(session, plan)
     return 0
 
 
@@ -49,8 +51,13 @@ def _apply(session: Session, arguments: argparse.Namespace) -> int:
     app = session.engine.load(session.path(arguments.file), session.environment)
     timings: list[Timing] | None = [] if arguments.time else None
 
-    with progress_of(session) as progress, _giving_up(session) as cancel:
-        plan = session.engine.apply(app, progress=progress, timings=timings, cancel=cancel)
+    plans: list[Plan] = []
+    try:
+        with progress_of(session) as progress, _giving_up(session) as cancel:
+            plan = session.engine.apply(app, progress=progress, timings=timings, cancel=cancel, planned=plans.append)
+    finally:
+        for each in plans:
+            say_warnings(session, each)
     shown = plan_json(plan)
     if timings is not None:
         shown["timings"] = [vars(timing) for timing in timings]

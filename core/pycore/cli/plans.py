@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+from pycore.cli.session import Session
 from pycore.cli.text import count
 from pycore.life.execute import Timing
 from pycore.ops import Operation, to_record
 from pycore.plan import Action, Kind, Plan
+from pycore.source.render import render
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -26,7 +29,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for action in plan.actions
         ],
         "unchanged": list(plan.unchanged),
+        "warnings": [asdict(warning) for warning in plan.warnings],
     }
+
+
+def say_warnings(session: Session, plan: Plan) -> None:
+    """Say on standard error what may not be as somebody wants it; in JSON it is in the plan."""
+    if plan.warnings and not session.json:
+        worded = [replace(warning, message=f"warning: {warning.message}") for warning in plan.warnings]
+        session.err(render(worded) + "\n")
 
 
 def operation_json(operation: Operation) -> dict[str, Any]:

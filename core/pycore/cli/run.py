@@ -7,9 +7,11 @@ import contextlib
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 
 from pycore.cli import attach, progress
 from pycore.cli.parser import Verb
+from pycore.cli.plans import say_warnings
 from pycore.cli.session import Interrupted, Session
 from pycore.cli.waiting import pass_signals, wait_attached
 from pycore.engine import Engine
@@ -50,9 +52,10 @@ def _run(session: Session, arguments: argparse.Namespace) -> int:
     if app is None:
         return 0
     _fetch(session, app)
+    warn = partial(say_warnings, session)
     if arguments.detach:
         window = window_size(session.stdio[1])
-        return _say(session, session.engine.run(app, auto_remove=arguments.rm, window=window))
+        return _say(session, session.engine.run(app, auto_remove=arguments.rm, window=window, planned=warn))
     process = next(iter(app.containers.values()))[Process]
     return (_run_in_terminal if process.tty else _run_attached)(session, app, arguments, process.stdin_open)
 
@@ -62,7 +65,8 @@ def _create(session: Session, arguments: argparse.Namespace) -> int:
     if app is None:
         return 0
     _fetch(session, app)
-    return _say(session, session.engine.run(app, auto_remove=arguments.rm, hold=True))
+    warn = partial(say_warnings, session)
+    return _say(session, session.engine.run(app, auto_remove=arguments.rm, hold=True, planned=warn))
 
 
 def _fetch(session: Session, app: App) -> None:
@@ -93,7 +97,9 @@ def _run_in_terminal(session: Session, app: App, arguments: argparse.Namespace, 
             attachments.append(stack.enter_context(contextlib.closing(session.engine.attachment(record))))
 
         window = window_size(session.stdio[1])
-        live = session.engine.run(app, auto_remove=arguments.rm, window=window, prepared=prepared)
+        live = session.engine.run(
+            app, auto_remove=arguments.rm, window=window, prepared=prepared, planned=partial(say_warnings, session)
+        )
         attachments[0].connect(live, interactive)
         return attach.follow(session, arguments, live.record, attachments[0])
 
@@ -101,8 +107,9 @@ def _run_in_terminal(session: Session, app: App, arguments: argparse.Namespace, 
 def _run_attached(session: Session, app: App, arguments: argparse.Namespace, interactive: bool) -> int:
     """The program gets the client's own descriptors; its exit status becomes ours; signals are passed on."""
     stdin = session.stdio[0] if interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    stdio = Stdio(stdin, session.stdio[1], session.stdio[2])
     try:
-        live = session.engine.run(app, stdio=Stdio(stdin, session.stdio[1], session.stdio[2]), auto_remove=arguments.rm)
+        live = session.engine.run(app, stdio=stdio, auto_remove=arguments.rm, planned=partial(say_warnings, session))
     finally:
         if not interactive:
             os.close(stdin)

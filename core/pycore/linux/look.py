@@ -122,6 +122,27 @@ class Look:
 
         return nftables.has_table(table)
 
+    def nft_tables(self) -> list[str]:
+        """All nftables tables, each with its family: ``inet pycore``. Raises OSError: ENOSYS without libnftables."""
+        from pycore.linux import nftables
+
+        return nftables.tables()
+
+    def nft_contents(self, table: str, name: str = "") -> str:
+        """What is in a table or in one of its sets, as JSON (:func:`pycore.linux.nftables.contents`).
+
+        Raises OSError.
+        """
+        from pycore.linux import nftables
+
+        return nftables.contents(table, name)
+
+    def nft_rules(self, table: str, chain: str) -> dict[int, str]:
+        """The rules of a chain as people write them, by handle. Raises OSError."""
+        from pycore.linux import nftables
+
+        return nftables.rules(table, chain)
+
     def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
         """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
 

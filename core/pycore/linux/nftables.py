@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import re
 import threading
@@ -18,6 +19,9 @@ _ERRNOS = {
     "does not exist": errno.ENOENT,  # of an element of an interval set, which nft looks for itself
 }
 """libnftables gives words, never a number: what they stand for."""
+
+_STATELESS, _HANDLE, _JSON, _TERSE = 1 << 2, 1 << 3, 1 << 4, 1 << 11
+"""NFT_CTX_OUTPUT_*: without counters, with handles, as JSON, without the elements of named sets (libnftables(3))."""
 
 _lock = threading.Lock()
 _kept: tuple[tuple[int, int], int] | None = None
@@ -39,7 +43,49 @@ def listing(what: str) -> str:
 
 def has_table(name: str) -> bool:
     """Whether there is a table, given with its family: ``inet pycore``. Raises OSError as :func:`run` does."""
-    return f"table {name}" in listing("tables").splitlines()
+    return name in tables()
+
+
+def tables() -> list[str]:
+    """All tables, each with its family: ``inet pycore``. Raises OSError as :func:`run` does."""
+    return [line.partition(" ")[2] for line in listing("tables").splitlines()]
+
+
+def contents(table: str, name: str = "") -> str:
+    """What is in a table (``ip filter``), as JSON (libnftables-json(5)); or in one set or map of it, with its elements.
+
+    Of the table the elements of its named sets are left out. Of what iptables-nft has put in, ``xt`` expressions have a
+    ``revision`` and, in hex, their ``info`` beside type and name. Raises OSError as :func:`run` does.
+    """
+    if not name:
+        return _with_extensions(table, _run(f"list table {table}", _JSON | _TERSE))
+    try:
+        return _run(f"list set {table} {name}", _JSON)
+    except FileNotFoundError:
+        return _run(f"list map {table} {name}", _JSON)
+
+
+def rules(table: str, chain: str) -> dict[int, str]:
+    """The rules of a chain as people write them, by handle, without their counters. Raises OSError as :func:`run`."""
+    lines = (line.strip() for line in _run(f"list chain {table} {chain}", _STATELESS | _HANDLE).splitlines())
+    pairs = (line.rpartition(" # handle ") for line in lines if not line.endswith("{"))
+    return {int(handle): " ".join(text.split()) for text, found, handle in pairs if found and handle.isdigit()}
+
+
+def _with_extensions(table: str, text: str) -> str:
+    if '"xt"' not in text:
+        return text
+    from pycore.linux.xtables import extensions
+
+    found, content = extensions(table), json.loads(text)
+    for rule in (each["rule"] for each in content["nftables"] if "rule" in each):
+        known = iter(found.get(rule["handle"], ()))
+        for expression in (each for each in rule["expr"] if "xt" in each):
+            extension = next(known, None)
+            if extension:
+                about = {"revision": extension.revision, "info": extension.info.hex()}
+                expression["xt"] = (expression["xt"] or {}) | {"name": extension.name} | about
+    return json.dumps(content)
 
 
 def elements(table: str, name: str, key: str = "") -> dict[str, str]:
@@ -75,10 +121,11 @@ def available() -> bool:
     return True
 
 
-def _run(commands: str) -> str:
+def _run(commands: str, flags: int = 0) -> str:
     library = _library()
     with _lock:
         context = _context(library)
+        library.nft_ctx_output_set_flags(context, flags)
         failed = library.nft_run_cmd_from_buffer(context, commands.encode())
         output: bytes = library.nft_ctx_get_output_buffer(context)
         words: bytes = library.nft_ctx_get_error_buffer(context)
@@ -115,6 +162,7 @@ def _library() -> ctypes.CDLL:
     library.nft_ctx_new.argtypes, library.nft_ctx_new.restype = [c_uint], c_void_p
     library.nft_ctx_free.argtypes, library.nft_ctx_free.restype = [c_void_p], None
     library.nft_run_cmd_from_buffer.argtypes, library.nft_run_cmd_from_buffer.restype = [c_void_p, c_char_p], c_int
+    library.nft_ctx_output_set_flags.argtypes = [c_void_p, c_uint]
     for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
         getattr(library, name).argtypes = [c_void_p]
     for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):

@@ -709,6 +709,15 @@ class FakeKernel(Kernel):
     def nft_has(self, table: str) -> bool:
         return table in self.nftables.tables
 
+    def nft_tables(self) -> list[str]:
+        return [*self.nftables.tables, *self.nftables.foreign]
+
+    def nft_contents(self, table: str, name: str = "") -> str:
+        return self.nftables.foreign.get(table, {}).get(name, '{"nftables": []}')
+
+    def nft_rules(self, table: str, chain: str) -> dict[int, str]:
+        return {}
+
 
 def _bytes(content: str | bytes) -> bytes:
     return content.encode() if isinstance(content, str) else content

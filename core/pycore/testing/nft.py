@@ -26,10 +26,12 @@ class Nft:
     """Table (``inet pycore``) to the name of a set or map to its elements; a set's elements have an empty value."""
 
     tables: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict[str, dict[str, dict[str, str]]])
+    foreign: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """Tables that a test has somebody else make: for each its contents as JSON, and those of its sets by name."""
 
     def run(self, commands: str) -> None:
         """Run commands as one transaction. Raises OSError: ENOENT, EEXIST, EINVAL for what this fake does not know."""
-        after = Nft(copy.deepcopy(self.tables))
+        after = Nft(copy.deepcopy(self.tables), self.foreign)
         for command in _COMMAND.findall(re.sub(r"#[^\n]*", "", commands)):
             if command.strip():
                 after._run(" ".join(command.split()))

@@ -1,0 +1,1 @@
+"""Other people's firewall rules: whether they let a packet through, and which rule says so."""
