@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -24,6 +24,12 @@ class ImageConfig:
     healthcheck: Mapping[str, Any] | None = None
     """As Docker writes it: ``Test``, and times in nanoseconds."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def program(self, entrypoint: Sequence[str], command: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """Entrypoint and command of a container whose spec says these: the image's command was meant for the image's
+        entrypoint.
+        """
+        return (entrypoint, command) if entrypoint else (self.entrypoint, command or self.command)
 
 
 @dataclass(frozen=True)

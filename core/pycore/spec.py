@@ -368,11 +368,13 @@ class Process(Section):
 
     def with_image(self, config: ImageConfig) -> Self:
         """The image's words, where the spec has none; its variables and labels below those of the spec."""
-        words: dict[str, Any] = {}
-        if not self.entrypoint:
-            words = {"entrypoint": config.entrypoint} | ({} if self.command else {"command": config.command})
-        words["environment"] = {**config.environment, **self.environment}
-        words["labels"] = {**config.labels, **self.labels}
+        entrypoint, command = config.program(self.entrypoint, self.command)
+        words = {
+            "entrypoint": entrypoint,
+            "command": command,
+            "environment": {**config.environment, **self.environment},
+            "labels": {**config.labels, **self.labels},
+        }
         filled = type(self).model_validate({name: getattr(self, name) for name in self.model_fields_set} | words)
         asked = {"working_dir": config.working_dir, "stop_signal": config.stop_signal}
         return filled.left_open(**{name: value for name, value in asked.items() if value})

@@ -43,6 +43,7 @@ def test_a_container_becomes_an_image_and_that_a_container(pycore: Command, base
     assert config_of(pycore, "made:1")["Env"] == ["A=1"]
     step = pycore.json("image", "history", "made:1")[0]
     assert (step["author"], step["comment"]) == ("me", "a greeting")
+    assert step["created_by"] == "sh -c echo hello > /made"
     assert "A /made" in pycore("image", "diff", "base", "made:1").splitlines()
     pycore("rm", "c")
 

@@ -131,20 +131,25 @@ def scripted() -> Iterator[Scripted]:
         yield server
 
 
+def serve(server: Scripted, store: Store, root: Descriptor) -> None:
+    """Have an image of one layer under its digest, and under the tag ``1``."""
+    manifest = store.image(root).manifest
+    about = {"Content-Type": root.media_type, "Docker-Content-Digest": root.digest}
+    for path in ("1", root.digest):
+        for method in ("HEAD", "GET"):
+            server.on(f"{method} /v2/x/manifests/{path}", Reply(200, about, store.blob(root.digest)))
+    for each in (manifest.config, *manifest.layers):
+        server.on(f"GET /v2/x/blobs/{each.digest}", Reply(200, {}, store.blob(each.digest)))
+    server.on("GET /v2/", Reply(200))
+
+
 def stalls(server: Scripted, tmp_path: Path, *, then: bool) -> Descriptor:
     """Serve an image whose layer comes to a halt in its middle; ``then`` it comes whole, when it is asked for again."""
     store = Store(tmp_path / "origin")
     root = keep(store, "a")
-    image = store.image(root)
-    manifest = {"Content-Type": root.media_type, "Docker-Content-Digest": root.digest}
-    for path in ("1", root.digest):
-        for method in ("HEAD", "GET"):
-            server.on(f"{method} /v2/x/manifests/{path}", Reply(200, manifest, store.blob(root.digest)))
-    about = image.manifest.config.digest
-    server.on(f"GET /v2/x/blobs/{about}", Reply(200, {}, store.blob(about)))
-    (layer,) = image.manifest.layers
+    serve(server, store, root)
+    (layer,) = store.image(root).manifest.layers
     data = store.blob(layer.digest)
-    server.on("GET /v2/", Reply(200))
     halt = Reply(200, {}, data, stall_at=len(data) // 2)
     server.on(f"GET /v2/x/blobs/{layer.digest}", halt, *([Reply(200, {}, data)] if then else []))
     return root
@@ -266,6 +271,22 @@ def test_a_lock_is_moved_on_by_a_person(pycore: Command, elsewhere: Command, sto
     assert f'digest = "{new.digest}"' in lock.read_text()
     assert is_whole(store, new)
     assert pycore("pull", "--update", file) == f"  {name} is at {new.hex[:12]} still\n"
+
+
+def test_what_was_said_is_what_is_fetched(pycore: Command, store: Store, scripted: Scripted, tmp_path: Path) -> None:
+    """Though the tag has moved on in between."""
+    there = Store(tmp_path / "there")
+    old, new = keep(there, "a"), keep(there, "b")
+    for root in (old, new):
+        serve(scripted, there, root)
+    heads = [{"Content-Type": each.media_type, "Docker-Content-Digest": each.digest} for each in (old, new)]
+    bodies = [there.blob(each.digest) for each in (old, new)]
+    scripted.on("HEAD /v2/x/manifests/1", *(Reply(200, *each) for each in zip(heads, bodies, strict=True)))
+    file = pycore.write(f'name = "shop"\n[container.web]\nimage = "{scripted.address}/x:1"\n')
+    pycore("pull", "--update", file)
+    assert is_whole(store, old)
+    assert not store.has_blob(new.digest)
+    assert old.digest in (pycore.directory / "app.lock").read_text()
 
 
 def test_a_lock_needs_a_spec(pycore: Command, tmp_path: Path) -> None:

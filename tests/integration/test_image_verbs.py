@@ -174,6 +174,15 @@ def test_an_image_goes_to_a_registry(pycore: Command, store: Store, address: str
     assert last == {"name": f"{address}/team/shop:1", "digest": root.digest, "status": "pushed", "size": root.size}
 
 
+def test_layers_that_a_neighbour_has_are_not_sent_again(pycore: Command, store: Store, address: str) -> None:
+    named(store, f"{address}/near/shop:1", "near")
+    pycore("push", f"{address}/near/shop:1")
+    named(store, f"{address}/near/other:1", "near", "new")
+    out = pycore("push", f"{address}/near/other:1")
+    assert out.count(": layer already exists\n") == 1
+    assert out.count(": pushed\n") == 2  # the other layer, and what is said of the two
+
+
 def test_all_tags_and_indexes_go_to_a_registry(pycore: Command, store: Store, address: str) -> None:
     index = keep_index(store, keep(store, "a"), keep(store, "b"))
     store.tag(f"{address}/many/shop:1", index)

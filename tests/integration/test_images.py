@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -179,6 +180,48 @@ def test_an_image_that_says_what_cannot_be(pycore: Command, name: str, base: byt
 def test_an_image_without_a_command(pycore: Command, name: str, base: bytes) -> None:
     publish(name, [base])
     assert "does not say what to run" in pycore.fails("apply", pycore.write(spec(name)), status=2)
+
+
+def test_a_lock_has_what_a_name_does_not_say_and_no_more(pycore: Command, name: str, base: bytes) -> None:
+    root = publish(name, [base], NGINX)
+    (pycore.directory / "base.tar").write_bytes(base)
+    table = '[container.{}]\nimage = "{}"\ncommand = ["sleep", "1000"]\nnetwork = {{ driver = "none" }}\n'.format
+    pinned = f"{name.rpartition(':')[0]}@{root.digest}"
+    images = {"web": name, "again": name, "pinned": pinned, "file": "./base.tar", "host": "host"}
+    text = 'name = "shop"\n' + "".join(table(*each) for each in images.items())
+    pycore("apply", pycore.write(text))
+    lock = pycore.directory / "app.lock"
+    tables = [line for line in lock.read_text().splitlines() if line.startswith("[")]
+    assert tables == [f'[image."{name}"]']
+    pycore("apply", pycore.write('name = "shop"\n' + table("host", "host")))
+    assert "[" not in lock.read_text()  # nothing that no container has any more
+
+
+def test_a_lock_goes_before_asking_the_registry(pycore: Command, name: str, base: bytes) -> None:
+    publish(name, [base, files(page="one")], NGINX)
+    file = pycore.write(spec(name, pull_policy='"always"'))
+    pycore("apply", file)
+    publish(name, [base, files(page="two")], NGINX)
+    assert pycore("apply", file) == "nothing to do\n"
+    (pycore.directory / "app.lock").unlink()
+    pycore("apply", file)
+    assert pycore("exec", "shop/web", "cat", "/srv/page") == "two"
+
+
+def test_what_an_image_asks_for_beside_its_program(pycore: Command, name: str, base: bytes) -> None:
+    asked = {
+        "Cmd": ["trap 'exit 5' USR1; while :; do sleep 0.1; done"], "User": "0", "StopSignal": "SIGUSR1",
+        "Volumes": {"/srv/data": {}}, "ExposedPorts": {"80/tcp": {}},
+    }  # fmt: skip
+    publish(name, [base, files(**{"data/first": "of the image"})], {**NGINX, **asked})
+    pycore("apply", pycore.write(spec(name, goal='"healthy"')))  # as the image's own check says
+    (row,) = pycore.json("ps", "--filter", "label=vendor=test", "--filter", "health=healthy")
+    assert row["command"] == [*NGINX["Entrypoint"], *asked["Cmd"]]
+    assert pycore("exec", "shop/web", "cat", "/srv/data/first") == "of the image"
+    assert " /srv/data " in pycore("exec", "shop/web", "cat", "/proc/self/mounts")
+    pycore("stop", "shop/web")
+    assert pycore.json("ps", "-a")[0]["exit_status"] == 5
+    assert json.loads(pycore("image", "inspect", name))[0]["Config"]["ExposedPorts"] == {"80/tcp": {}}
 
 
 def test_a_lock_that_cannot_be_read_is_told(pycore: Command, name: str, base: bytes) -> None:

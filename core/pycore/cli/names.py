@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from pycore.cli.rows import process_of, state_of
+from pycore.cli.rows import labels_of, state_of
 from pycore.engine import Engine
 from pycore.errors import UsageError
 from pycore.records.state import ContainerRecord
@@ -40,7 +40,7 @@ class Filter:
 
 def _fits(record: ContainerRecord, key: str, value: str) -> bool:
     if key == "label":
-        labels: Mapping[str, str] = process_of(record).get("labels", {})
+        labels = labels_of(record)
         name, equals, text = value.partition("=")
         return name in labels and (not equals or labels[name] == text)
     if key == "name":

@@ -11,6 +11,7 @@ from pycore.cli.screen import Cell, Column
 from pycore.cli.text import ago, short, span
 from pycore.engine import Engine
 from pycore.errors import PycoreError
+from pycore.image import Image, ImageConfig
 from pycore.life.live import exit_code
 from pycore.records.state import ContainerRecord
 
@@ -35,13 +36,14 @@ def row_of(engine: Engine, record: ContainerRecord) -> Row:
         told = engine.inspect(record)
     except PycoreError as error:
         told = {"problem": error.message}
-    process = process_of(record)
+    process, image = process_of(record), _image_of(record)
+    entrypoint, command = image.program(process.get("entrypoint", ()), process.get("command", ()))
     return {
         "container": record.full_name,
         "id": record.id,
         "image": process.get("image", ""),
-        "command": process.get("command", []),
-        "labels": process.get("labels", {}),
+        "command": [*entrypoint, *command],
+        "labels": labels_of(record),
         "status": state_of(record),
         "health": record.health or None,
         "exit_status": exit_code(record.exit_status),
@@ -69,6 +71,15 @@ def process_of(record: ContainerRecord) -> Mapping[str, Any]:
     """The container's own table, as its spec has it."""
     tables: Mapping[str, Mapping[str, Any]] = record.source["container"]
     return tables.get(record.name) or next(iter(tables.values()))
+
+
+def labels_of(record: ContainerRecord) -> Mapping[str, str]:
+    """Those of its image, and above them those of its spec."""
+    return {**_image_of(record).labels, **process_of(record).get("labels", {})}
+
+
+def _image_of(record: ContainerRecord) -> ImageConfig:
+    return Image.from_json(record.image).config if record.image else ImageConfig()
 
 
 def state_of(record: ContainerRecord) -> str:

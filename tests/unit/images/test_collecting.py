@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 from pycore.errors import NotFound
 from pycore.hookspecs import Host
+from pycore.linux.kernel import Kernel
 from pycore.linux.look import Look
 from pycore.linux.measure import measure
+from pycore.ops import Context
 from pycore_images import documents, keeping
 from pycore_images.collecting import DAY, Collected, collect, prune, reach, unnamed, users
 from pycore_images.content import CONFIG, LAYER, MANIFEST, Damaged, Descriptor
 from pycore_images.fetching import fetch
+from pycore_images.held import HeldImage
+from pycore_images.registered import pycore_leftovers, store_of
 from pycore_images.store import Store
 from pycore_images.usage import layer_usage
 from support.kept import KeptSource, archive, digest_of, keep, keep_index
@@ -164,6 +168,8 @@ import sys
 from pathlib import Path
 from pycore_images.collecting import collect, prune
 from pycore_images.fetching import fetch
+from pycore_images.held import HeldImage
+from pycore_images.registered import pycore_leftovers, store_of
 from pycore_images.store import Store
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -284,3 +290,19 @@ def test_a_fetch_loses_nothing_to_who_collects_after_each_of_its_steps(store: St
     )
     store.tag("docker.io/library/x:latest", root)
     assert is_whole(store, root)
+
+
+def test_holds_of_containers_that_are_none_any_more_are_let_go_of(tmp_path: Path) -> None:
+    host = Host(Look(), tmp_path / "run", tmp_path)
+    store = store_of(host)
+    root = keep(store, "a")
+    known, there, gone = "0123456789ab", "a" * 12, "b" * 12
+    (tmp_path / "containers" / there).mkdir(parents=True)
+    for user in (known, there, gone, "somebody-else"):
+        store.hold(user, [root.digest])
+    operation = HeldImage(str(store.root), "x", root.digest, known)
+    left = [*pycore_leftovers(host, [operation])]
+    assert [each.user for each in left if isinstance(each, HeldImage)] == [gone]
+    for each in left:
+        each.undo(Context(Kernel()))
+    assert set(store.holds()) == {known, there, "somebody-else"}

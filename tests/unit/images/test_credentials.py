@@ -132,6 +132,12 @@ def test_stored_whole_and_for_nobody_else(environment: dict[str, str], docker: P
     assert [path.name for path in docker.parent.iterdir()] == ["config.json"]
 
 
+def test_a_token_is_stored_without_the_password_that_it_stands_for(environment: dict[str, str], docker: Path) -> None:
+    Credentials(environment).store("x.test", Credential("me", "pa55word", identity_token="token"))
+    assert "pa55word" not in base64.b64decode(json.loads(docker.read_text())["auths"]["x.test"]["auth"]).decode()
+    assert Credentials(environment).get("x.test") == Credential("me", "", identity_token="token")
+
+
 def test_file_that_is_a_link_stays_one(environment: dict[str, str], docker: Path, tmp_path: Path) -> None:
     docker.symlink_to(tmp_path / "elsewhere" / "c.json")
     Credentials(environment).store("a.test", Credential("me", "word"))

@@ -19,6 +19,7 @@ from pycore_images.collecting import prune
 from pycore_images.content import LAYER, Damaged, Descriptor, Stream
 from pycore_images.fetching import fetch, look
 from pycore_images.store import Store
+from support.clock import Clock
 from support.layered import MadeImage, digest, entry, tar
 
 pytestmark = pytest.mark.root
@@ -165,6 +166,17 @@ def test_it_breaks_off_again_and_again(store: Store) -> None:
         fetch(store, image)
     assert image.layers[0].digest[:19] in caught.value.message
     assert len(image.asked) == 5
+
+
+def test_each_wait_is_longer_than_the_one_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_DELAY", 1.0)
+    monkeypatch.setattr(fetching, "_LONGEST", 3.0)
+    image = Breaking([tar(entry("a", b"x"))])
+    image.most = 0
+    clock = Clock()
+    with pytest.raises(PycoreError, match="breaks off again and again"):
+        fetch(store, image, cancel=clock)
+    assert clock.waited_between((0.5, 1), (1, 2), (1.5, 3), (1.5, 3))
 
 
 def test_somebody_else_goes_on(store: Store) -> None:
@@ -333,6 +345,18 @@ class Held(MadeImage):
                 return whole.read(min(size, 1000))
 
         return Slow()
+
+
+def test_several_layers_come_at_once(store: Store) -> None:
+    together = threading.Barrier(3)
+
+    class Together(MadeImage):
+        def stream(self, descriptor: Descriptor, offset: int) -> Stream:
+            together.wait(30)
+            return super().stream(descriptor, offset)
+
+    fetch(store, Together([tar(entry(str(number), b"x")) for number in range(3)]), jobs=3)
+    nothing_left(store)
 
 
 def test_two_want_the_same(store: Store) -> None:

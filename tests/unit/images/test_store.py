@@ -145,6 +145,27 @@ def test_a_name_for_what_is_not_there(store: Store) -> None:
         store.tag("x", Descriptor(MANIFEST, f"sha256:{'0' * 64}", 2))
 
 
+def test_nobody_removes_what_just_gets_a_name(store: Store) -> None:
+    image = an_image(store)
+    ends: list[BaseException | None] = []
+
+    def tag() -> None:
+        try:
+            store.tag("x", image)
+            ends.append(None)
+        except NotFound as error:
+            ends.append(error)
+
+    with store.guard(exclusive=True):
+        thread = threading.Thread(target=tag)
+        thread.start()
+        thread.join(0.2)  # it waits for us
+        store.blob_path(image.digest).unlink()
+    thread.join()
+    assert isinstance(ends[0], NotFound)
+    assert store.references() == {}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"manifests": 1}', '{"manifests": [1]}', "\x00"])
 def test_a_damaged_index(store: Store, content: str) -> None:
     store.prepare()

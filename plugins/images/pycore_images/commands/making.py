@@ -12,6 +12,7 @@ from pycore.cli.session import Session
 from pycore.cli.streams import writing
 from pycore.engine import Engine
 from pycore.errors import UsageError
+from pycore.spec import Process
 
 from pycore_images import documents, reference
 from pycore_images.commands.breaking import Break, breakable
@@ -81,7 +82,7 @@ def _commit(session: Session, arguments: argparse.Namespace) -> int:
     with breakable(session) as broken, _held(session, arguments):
         making = Making(
             base=store.image(root) if root else None,
-            created_by=" ".join(container.image.config.command) or "pycore commit",
+            created_by=" ".join(container[Process].command) or "pycore commit",
             message=arguments.message,
             author=arguments.author,
             cancel=broken,
