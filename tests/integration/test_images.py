@@ -183,7 +183,7 @@ def test_an_image_without_a_command(pycore: Command, name: str, base: bytes) -> 
 
 
 def test_a_lock_has_what_a_name_does_not_say_and_no_more(pycore: Command, name: str, base: bytes) -> None:
-    root = publish(name, [base], NGINX)
+    root = publish(name, [base])
     (pycore.directory / "base.tar").write_bytes(base)
     table = '[container.{}]\nimage = "{}"\ncommand = ["sleep", "1000"]\nnetwork = {{ driver = "none" }}\n'.format
     pinned = f"{name.rpartition(':')[0]}@{root.digest}"
@@ -193,6 +193,9 @@ def test_a_lock_has_what_a_name_does_not_say_and_no_more(pycore: Command, name: 
     lock = pycore.directory / "app.lock"
     tables = [line for line in lock.read_text().splitlines() if line.startswith("[")]
     assert tables == [f'[image."{name}"]']
+    before = lock.stat()
+    assert pycore("apply", str(pycore.directory / "app.toml")) == "nothing to do\n"
+    assert lock.stat().st_ino == before.st_ino  # not written when nothing differs
     pycore("apply", pycore.write('name = "shop"\n' + table("host", "host")))
     assert "[" not in lock.read_text()  # nothing that no container has any more
 
@@ -227,8 +230,18 @@ def test_what_an_image_asks_for_beside_its_program(pycore: Command, name: str, b
 def test_a_lock_that_cannot_be_read_is_told(pycore: Command, name: str, base: bytes) -> None:
     publish(name, [base], NGINX)
     file = pycore.write(spec(name))
-    (pycore.directory / "app.lock").write_text("[image]\nx = 1\n")
+    lock = pycore.directory / "app.lock"
+    lock.write_text("[image]\nx = 1\n")
     assert "app.lock" in pycore.fails("apply", file, status=2)
+    lock.unlink()
+    os.mkfifo(lock)  # which would never end
+    assert "no regular file" in pycore.fails("apply", file, status=2)
+    lock.unlink()
+    lock.symlink_to("/dev/zero")
+    assert "no regular file" in pycore.fails("plan", file, status=2)
+    lock.unlink()
+    lock.mkdir()
+    assert "app.lock: Is a directory" in pycore.fails("plan", file, status=2)
 
 
 def test_the_lock_belongs_to_whom_the_spec_does(pycore: Command, name: str, base: bytes) -> None:

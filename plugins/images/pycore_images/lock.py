@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -40,16 +41,26 @@ def read(app: App) -> Mapping[str, str]:
     import tomli
 
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except FileNotFoundError:
-        return {}
-    try:
-        if len(data) > _MAX_FILE:
-            raise ValueError(f"larger than {_MAX_FILE >> 20} MiB")
-        return _digests(tomli.loads(data.decode()))
+        data = _content(path)
+        return _digests(tomli.loads(data.decode())) if data is not None else {}
     except (ValueError, RecursionError) as error:
         raise PycoreError(f"{path}: {error}", hint="remove it: the next apply writes it anew") from error
+    except OSError as error:
+        raise PycoreError(f"{path}: {error.strerror}") from error
+
+
+def _content(path: Path) -> bytes | None:
+    """None where there is no such file. The directory may be another user's: a pipe in it is not waited for."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("is no regular file")
+            data = file.read(_MAX_FILE + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > _MAX_FILE:
+        raise ValueError(f"larger than {_MAX_FILE >> 20} MiB")
+    return data
 
 
 def write(app: App, digests: Mapping[str, str]) -> None:

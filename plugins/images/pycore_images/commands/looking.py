@@ -35,7 +35,13 @@ def verbs(verb: Verb, engine: Engine) -> None:
     verb("image", None, "images: what is here, where it comes from, and what it takes")
     add(verb, ("image ls", "images"), _ls, "list the images that are here", _ls_arguments)
     add(verb, ("image inspect",), _inspect, "tell all about images", lambda parser: image_argument(parser, many=True))
-    add(verb, ("image history",), _history, "say how an image was made, the last step first", _history_arguments)
+    add(
+        verb,
+        ("image history", "history"),
+        _history,
+        "say how an image was made, the last step first",
+        _history_arguments,
+    )
     add(verb, ("image df",), diskuse.df, "say what each image takes on the disk, and shares with others", _nothing)
 
 
