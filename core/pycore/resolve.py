@@ -64,6 +64,6 @@ def _cannot_be_run(container: Container, error: ValueError) -> Problem:
     words = str(error)
     if isinstance(error, pydantic.ValidationError):
         first = error.errors(include_url=False, include_context=False)[0]
-        words = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}"
+        words = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
     path = ("container", container.service, "image")
     return Problem(path, f"what the image says of itself cannot be: {words}", hint="say it in the spec instead")

@@ -174,7 +174,7 @@ def test_a_name_that_is_not_in_the_registry(pycore: Command, name: str) -> None:
 def test_an_image_that_says_what_cannot_be(pycore: Command, name: str, base: bytes) -> None:
     publish(name, [base], {"User": "no such:user:at all", "Cmd": ["true"]})
     error = pycore.fails("apply", pycore.write(spec(name)), status=2)
-    assert "what the image says of itself cannot be" in error
+    assert "what the image says of itself cannot be: user = 'no such:user:at all'" in error
 
 
 def test_an_image_without_a_command(pycore: Command, name: str, base: bytes) -> None:

@@ -186,6 +186,10 @@ def base_layers(container: Container) -> tuple[str, ...]:
     return container.image.layers if container.image.digest else ()
 
 
+_THE_KERNELS = frozenset({"/dev", "/sys"})
+"""What is there instead of an image's files; an empty volume in its place would be of no use to any program."""
+
+
 def own_volumes(container: Container) -> list[str]:
     """Places for which the image asks for a volume, and for which the spec has nothing."""
     mounts = container[Mounts]
@@ -196,7 +200,7 @@ def own_volumes(container: Container) -> list[str]:
             places.append(parse_target(text))
         except ValueError:
             continue  # what cannot be mounted on, /proc say, is the image's mistake
-    return sorted(set(places) - taken)
+    return sorted(set(places) - taken - _THE_KERNELS)
 
 
 def own_volume(target: str, container: Container, host: Host) -> str:

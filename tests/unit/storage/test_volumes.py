@@ -166,7 +166,7 @@ def test_a_new_volume_begins_with_what_the_image_has(make: Make, host: Host, ker
 
 
 def test_volumes_that_an_image_asks_for_go_with_the_container(make: Make, host: Host, kernel: FakeKernel) -> None:
-    config = ImageConfig(volumes=("/var/lib/db", "/data/", "/proc/x", "relative"))
+    config = ImageConfig(volumes=("/var/lib/db", "/data/", "/proc/x", "/dev", "/sys/", "relative"))
     image = Image("app:1", digest="sha256:0", layers=("/layers/1",), config=config)
     container = make("app:1", of=image, volumes=["data:/data"], declared={"data": None})
     kernel.add_file("/layers/1/", "")
