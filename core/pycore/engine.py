@@ -135,6 +135,7 @@ class Engine:
                         self.state, self.plugins, self.kernel, self.executor, self._make_launcher
                     )
                     take_over(self._lifecycle)
+                    self._lifecycle.services.changed()
                     self._told.ahead(self.state.containers())
                     self._come_back(self._lifecycle)
                 except BaseException:

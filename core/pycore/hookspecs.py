@@ -25,6 +25,7 @@ from pycore.ops import Operation
 from pycore.spec import App, Container, Section
 
 if TYPE_CHECKING:
+    from pycore.linux.kernel import Kernel
     from pycore.logs import Log
 
 DEFAULT_RUN_DIR = Path("/run/pycore")
@@ -105,6 +106,23 @@ class DiskUse:
     """On the disk; what several have is counted once."""
     reclaimable: int
     """Bytes that go when all are removed that nobody uses."""
+
+
+class Service(Protocol):
+    """Something that a plugin does beside containers, in the process of the engine: it answers queries, it watches."""
+
+    def changed(self) -> None:
+        """Operations of some container have been done or taken back on the host, or an engine has just taken over.
+
+        Called often, by several threads, before the program of a container that starts is executed: where nothing
+        concerns the service, it costs next to nothing, and starts nothing. Raises PycoreError with what it cannot do,
+        which goes to the supervisor's log and takes nothing back.
+        """
+        ...
+
+    def close(self) -> None:
+        """The engine ends; containers run on, and the next engine's service goes on from what is on the host."""
+        ...
 
 
 class Probe(Protocol):
@@ -397,6 +415,13 @@ class Hooks:
     @hookspec
     def pycore_disk(self, host: Host, containers: Sequence[Container], running: Collection[str]) -> Iterable[DiskUse]:
         """What the plugin keeps in the data dir, for ``pycore df``; ``running`` are the ids of containers that run."""
+        raise NotImplementedError
+
+    @hookspec
+    def pycore_service(self, host: Host, kernel: Kernel) -> Service | None:
+        """What the plugin does beside containers for as long as there is an engine. Called when one begins, before it
+        takes over; nothing is started for it but by :meth:`Service.changed`, when something needs it.
+        """
         raise NotImplementedError
 
     @hookspec

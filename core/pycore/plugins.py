@@ -25,6 +25,7 @@ from pycore.hookspecs import (
     Hooks,
     Host,
     Requirement,
+    Service,
     Snapshot,
 )
 from pycore.linux.look import Look
@@ -33,6 +34,7 @@ from pycore.spec import App, Container, Process, Section
 from pycore.steps import Phase
 
 if TYPE_CHECKING:
+    from pycore.linux.kernel import Kernel
     from pycore.logs import Log
 
 T = TypeVar("T")
@@ -242,6 +244,13 @@ class Plugins:
             told = {"host": host, "containers": containers, "running": running}
             for uses in self._guard(name, "pycore_disk", "this host", caller, **told):
                 found += uses
+        return found
+
+    def services(self, host: Host, kernel: Kernel) -> list[Service]:
+        """What plugins do beside containers."""
+        found: list[Service] = []
+        for name, caller in self._callers("pycore_service"):
+            found += self._guard(name, "pycore_service", "this host", caller, host=host, kernel=kernel)
         return found
 
     def idle(self, host: Host) -> None:

@@ -32,6 +32,8 @@ class Executor:
     """Where the timings of an app's containers are collected, by the app's name; nobody else's are kept."""
     on_boundary: Callable[[str, Operation], None] | None = None
     """Called with ``before`` or ``after`` around every ``do`` and ``undo``: where tests inject faults."""
+    on_change: Callable[[], None] | None = None
+    """Called when operations have been done, or taken back."""
     _clock: Callable[[], float] = field(default=time.perf_counter, repr=False)
 
     def run(self, operations: Sequence[Operation], ctx: Context) -> None:
@@ -45,6 +47,8 @@ class Executor:
                 raise failure(OperationError, operation, error, ctx.container) from error
             self._boundary("after", operation)
             self.note(ctx.container, operation.step.name.lower(), operation.explain, started)
+        if operations and self.on_change:
+            self.on_change()
 
     def undo(self, operations: Sequence[Operation], ctx: Context) -> list[str]:
         """Take all back, last first. What fails is returned in words and does not stop the rest."""
@@ -58,6 +62,8 @@ class Executor:
             except PycoreError as error:
                 failures.append(f"undo {operation.explain()}: {error.message}")
             self._boundary("after", operation)
+        if operations and self.on_change:
+            self.on_change()
         return failures
 
     def note(self, container: str, step: str, what: Callable[[], str], started: float) -> None:

@@ -31,6 +31,7 @@ from pycore.life.health import HealthWatch, Result, Word
 from pycore.life.live import Live
 from pycore.life.oom import OomWatch
 from pycore.life.pipes import OUTPUTS, STDIN, TERMINAL, streams
+from pycore.life.services import Services
 from pycore.life.watch import Later, Watch
 from pycore.linux.kernel import Kernel
 from pycore.logs import STDOUT, LogSink
@@ -76,12 +77,15 @@ class Lifecycle:
         self._janitor = threading.Thread(target=self._tidy, name="pycore-janitor", daemon=True)
         self._janitor.start()
         self.launcher = make_launcher(self._on_exit)
+        self.services = Services(plugins.services(self.host(), kernel))
+        self.executor.on_change = self.services.changed
 
     def close(self) -> None:
         """Let go of everything; containers run on."""
         self.watch.close()
         self._ended.put(None)
         self._janitor.join(KILL_WAIT)
+        self.services.close()
         self.launcher.close()
         self.oom.close()
         self.pump.stop()
