@@ -31,20 +31,14 @@ _KEPT_OPEN = 32
 _LEAST_HOLE = 4096
 
 
-def unpack(archive: str, destination: str, first_id: int = 0) -> None:
-    """Unpack ``archive`` to ``destination``, which must not exist and appears only when it is whole and on the disk.
+def unpack_stream(file: IO[bytes], name: str, destination: str) -> None:
+    """Unpack an archive to ``destination``, which must not exist and appears only when it is whole and on the disk.
 
     Owners, modes, times, ``user.*`` attributes and file capabilities are kept; setuid bits too, so
-    the directory above must be closed to other users. Device nodes are left out: a root is mounted nodev,
-    and /dev is made anew. ``first_id`` is added to every owner. Raises OSError, or PycoreError for an archive
+    the directory above must be closed to other users. Device nodes are left out: what is unpacked is mounted nodev.
+    The archive is called ``name`` where something is wrong with it. Raises OSError, or PycoreError for an archive
     that is damaged or beyond measure.
     """
-    with open(_regular(archive), "rb") as file:
-        unpack_stream(file, archive, destination, first_id)
-
-
-def unpack_stream(file: IO[bytes], name: str, destination: str, first_id: int = 0) -> None:
-    """The same for a stream, which is called ``name`` where there is something wrong with it."""
     temporary = f"{destination}.new"
     with contextlib.suppress(FileNotFoundError):
         rmtree.remove(temporary)
@@ -53,7 +47,7 @@ def unpack_stream(file: IO[bytes], name: str, destination: str, first_id: int = 
     try:
         root = os.open(temporary, _DIRECTORY)
         try:
-            with _in_words(name), Tree(root, first_id) as tree:
+            with _in_words(name), Tree(root) as tree:
                 for content, entry in tarstream.members(file):
                     tree.add(content, entry)
                 tree.finish()
@@ -64,15 +58,6 @@ def unpack_stream(file: IO[bytes], name: str, destination: str, first_id: int = 
     except BaseException:
         rmtree.remove(temporary)
         raise
-
-
-def _regular(archive: str) -> int:
-    """The archive opened. A pipe would make us wait, a device do something."""
-    fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise PycoreError(f"{archive} is not a regular file")
-    return fd
 
 
 @contextlib.contextmanager
@@ -101,14 +86,16 @@ class _Above:
 class Tree:
     """A directory that is being filled. Every path is resolved by the kernel with it as the root."""
 
-    def __init__(self, root: int, first_id: int = 0, *, ours: bool = True, layer: bool = False) -> None:
+    def __init__(self, root: int, *, ours: bool = True, layer: bool = False) -> None:
         """``ours`` is a directory that was made for this. In anybody else's no link on the way to an entry is followed,
         not even inside, and rules for the modes of new files may hold (acl(5)).
 
         A ``layer`` becomes what overlayfs lays over others: its whiteouts become those of overlayfs, and its device
         nodes are made.
         """
-        self._root, self._first_id, self._ours, self._layer = root, first_id, ours, layer
+        self._root, self._ours, self._layer = root, ours, layer
+        self.replaced = False
+        """Whether something made before has been removed again, for another entry of the same name."""
         self._bytes = 0
         self._open: dict[str, _Above] = {}
         self._times: dict[str, int] = {}
@@ -204,6 +191,7 @@ class Tree:
             return
         except IsADirectoryError:
             os.rmdir(name, dir_fd=above.fd)
+        self.replaced = True
 
     # -- what ------------------------------------------------------------------------------------------------
 
@@ -275,8 +263,8 @@ class Tree:
                     end = place + _write(fd, data)
             if end != entry.size:
                 os.ftruncate(fd, entry.size)
-            if above.gives_group or (self._first_id + entry.uid, self._first_id + entry.gid) != self._own:
-                os.fchown(fd, self._first_id + entry.uid, self._first_id + entry.gid)
+            if above.gives_group or (entry.uid, entry.gid) != self._own:
+                os.fchown(fd, entry.uid, entry.gid)
             if not plain:
                 os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -295,6 +283,7 @@ class Tree:
             if not stat.S_ISDIR(there.st_mode):
                 hidden = self._layer and _is_whiteout(there)
                 os.unlink(name, dir_fd=above.fd)
+                self.replaced = True
                 os.mkdir(name, 0o700, dir_fd=above.fd)
             self._forget()  # also for its own set-group-id bit
             above = self._parent(path.rpartition("/")[0])
@@ -309,15 +298,14 @@ class Tree:
 
     def _give(self, fd: int, entry: Entry) -> None:
         """Owner first: chown(2) clears setuid bits and file capabilities."""
-        os.fchown(fd, self._first_id + entry.uid, self._first_id + entry.gid)
+        os.fchown(fd, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
         _set_attributes(fd, entry)
 
     def _give_name(self, entry: Entry, above: _Above, name: str) -> None:
         """The same for what cannot be opened."""
-        uid, gid = self._first_id + entry.uid, self._first_id + entry.gid
-        if above.gives_group or (uid, gid) != self._own:
-            os.chown(name, uid, gid, dir_fd=above.fd, follow_symlinks=False)
+        if above.gives_group or (entry.uid, entry.gid) != self._own:
+            os.chown(name, entry.uid, entry.gid, dir_fd=above.fd, follow_symlinks=False)
         if entry.kind is not Kind.LINK:
             os.chmod(name, entry.mode, dir_fd=above.fd)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=above.fd, follow_symlinks=False)
