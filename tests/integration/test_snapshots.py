@@ -174,18 +174,17 @@ def test_more_layers_than_the_kernel_takes(run: Run, tmp_path: Path, rootfs: Pat
 
 
 @pytest.mark.parametrize("owner", [0, 300000])
+@pytest.mark.parametrize("memory", [False, True])
 def test_kernels_that_take_all_layers_at_once(
-    tmp_path: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch, owner: int
+    tmp_path: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch, owner: int, memory: bool
 ) -> None:
-    """As Linux before 6.7 takes them, and before 6.15 those that are mounted in no place."""
+    """As Linux before 6.7 takes them, and before 6.15 those that are mounted in no place, a layer in memory too."""
     kernel, here, mounts = Kernel(), os.getcwd(), Path("/proc/self/mountinfo").read_text()
 
     def refuse(lower: Sequence[int], layer: int, volatile: bool) -> int:
         raise overlay._TooOld
 
     monkeypatch.setattr(overlay, "_one_by_one", refuse)
-    for name in ("upper", "work"):
-        (tmp_path / "layer" / name).mkdir(parents=True)
     with contextlib.ExitStack() as opened:
 
         def kept(fd: int) -> int:
@@ -195,13 +194,17 @@ def test_kernels_that_take_all_layers_at_once(
         fds = [kept(kernel.mount_clone(str(layer), recursive=False)) for layer in many(tmp_path, rootfs, 499)]
         for tree in fds if owner else ():
             kernel.mount_owners(tree, f"0 {owner} 65536\n", f"0 {owner} 65536\n", recursive=False)
-        layer = kept(os.open(tmp_path / "layer", os.O_PATH))
+        (tmp_path / "layer").mkdir()
+        layer = kept(kernel.mount_new("tmpfs", {}) if memory else os.open(tmp_path / "layer", os.O_PATH))
+        own = Path(f"/proc/self/fd/{layer}")
+        for name in ("upper", "work"):
+            (own / name).mkdir()
         mounted = kept(overlay.mount(fds, layer))
         root = Path(f"/proc/self/fd/{mounted}")
         assert {f"file{number}" for number in range(499)} < set(os.listdir(root))
         assert (root / "file498").stat().st_uid == owner
         (root / "file498").unlink()
-        assert layered.is_whiteout((tmp_path / "layer/upper/file498").lstat())
+        assert layered.is_whiteout((own / "upper/file498").lstat())
     assert Path("/proc/self/mountinfo").read_text() == mounts
     assert os.getcwd() == here
 

@@ -20,7 +20,7 @@ from pycore.plan import Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp")]
 
-PROGRAMS = ("sh", "cat", "ls", "id", "touch", "mkdir", "rm", "stat", "ln")
+PROGRAMS = ("sh", "cat", "ls", "id", "touch", "mkdir", "rm", "stat", "ln", "dd")
 _numbers = itertools.count(1)
 
 
@@ -246,10 +246,29 @@ def test_a_layer_in_memory(nested: Path) -> None:
             output = b"".join(chunk.data for chunk in engine.logs("memory/c")).decode()
             assert output.startswith("/new\n")
             assert "No such file" in output
-            (layer,) = engine.data_dir.glob("containers/*/layer")
-            assert os.listdir(layer) == []
+            assert list(engine.data_dir.glob("containers/*/layer")) == []
         finally:
             engine.down("memory")
+
+
+def test_in_a_user_namespace_a_layer_in_memory_has_the_images_owners(nested: Path, rootfs: Path) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    script = """
+        stat -c "%u" /etc/motd /etc /; echo changed > /etc/motd && cat /etc/motd; touch /x && stat -c "%u" /x
+        dd if=/dev/zero of=/big bs=1M count=3 2>&1
+    """
+    fields = ('isolation.userns = "300000:65536"', 'storage.size = "2M"')
+    with Engine(nested / "run", nested / "data") as engine:
+        engine.apply(engine.load_text(spec("memory", script, *fields, image=rootfs), environment={}))
+        try:
+            engine.wait("memory/c", 20)
+            output = b"".join(chunk.data for chunk in engine.logs("memory/c")).decode()
+            assert output.split()[:5] == ["0", "0", "0", "changed", "0"]
+            assert "No space left" in output
+        finally:
+            engine.down("memory")
+    assert (rootfs / "etc/motd").read_text() == "from the image\n"
+    assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
 # -- images that are tar files ---------------------------------------------------------------------------------

@@ -225,10 +225,6 @@ class Kernel(Look):
         finally:
             os.close(root)
 
-    def mount_over(self, tree: int, place: int) -> None:
-        """Put a detached mount over the file or directory of a descriptor; both stay open."""
-        libc.move_mount(tree, place)
-
     def mount_clone(self, path: str | int, recursive: bool = True) -> int:
         """A detached copy of the mount at a path of the host (a bind mount to be), or at that of a descriptor; links
         are followed. What is mounted there later, on either side, does not show on the other.

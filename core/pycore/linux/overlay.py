@@ -36,7 +36,7 @@ def mount(lower: Sequence[int], layer: int, *, volatile: bool = False) -> int:
     except _TooOld:
         pass
     except OSError as error:
-        if error.errno != errno.EINVAL or not any(map(_is_detached, lower)):
+        if error.errno != errno.EINVAL or not any(_is_detached(fd) for fd in (*lower, layer) if fd >= 0):
             raise
     return _at_once(lower, layer, volatile)
 
@@ -169,14 +169,16 @@ def _at_once(lower: Sequence[int], layer: int, volatile: bool) -> int:
     options = ",".join(f"{option}={value}" for option, value in named.items()) + (",volatile" if volatile else "")
     with contextlib.ExitStack() as opened:
 
-        def copied(fd: int) -> int:
+        def placed(fd: int) -> int:
+            if _is_detached(fd):
+                return fd
             tree = libc.open_tree(fd, recursive=False)
             opened.callback(os.close, tree)
             return tree
 
-        trees = {str(number): fd if _is_detached(fd) else copied(fd) for number, fd in zip(numbers, lower, strict=True)}
+        trees = {str(number): placed(fd) for number, fd in zip(numbers, lower, strict=True)}
         if layer >= 0:
-            trees["own"] = copied(layer)
+            trees["own"] = placed(layer)
         opened.enter_context(_aside())
         libc.mount("tmpfs", "/sys", "tmpfs", 0, None)
         os.chdir("/sys")

@@ -536,12 +536,6 @@ class FakeKernel(Kernel):
         self._set("enter_directory", path)
 
     @_act
-    def mount_over(self, tree: int, place: int) -> None:
-        mount = self._mount(tree)
-        mount.target = self._mount(place).source
-        self.mounted.append(mount)
-
-    @_act
     def mount_clone(self, path: str | int, recursive: bool = True) -> int:
         if isinstance(path, int):
             return self._open(Mount("bind", self._mount(path).source))

@@ -98,15 +98,16 @@ def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
 
 @hookimpl
 def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
-    """The image and where the container's changes to it are."""
-    return {"image": container[Process].image, "layer": f"{layer_dir(container, host)}/upper"}
+    """The image and where the container's changes to it are; in no place, where they are in memory."""
+    held = can_hold_layer(host.look, str(host.data_dir))
+    return {"image": container[Process].image, "layer": f"{layer_dir(container, host)}/upper" if held else None}
 
 
 def _snapshot(base: Base, container: Container, host: Host) -> OverlaySnapshot | MemorySnapshot:
     path, hidden = layer_dir(container, host), own_paths(host, base.layers[-1])
     root = container[VolatileRoot]
     if not can_hold_layer(host.look, str(host.data_dir)):
-        return MemorySnapshot(base.layers, path, hidden, root.bytes)
+        return MemorySnapshot(base.layers, hidden, not base.is_host, root.bytes)
     return OverlaySnapshot(base.layers, path, hidden, not base.is_host, root.bytes, root.volatile)
 
 

@@ -14,7 +14,7 @@ from pycore.linux.layered import Change
 from pycore.linux.measure import Usage
 from pycore.ops import Operation
 
-from pycore_storage.ops.layers import Layer, MemoryPlace, MemoryRoot, OverlayRoot, Quota, Volatile
+from pycore_storage.ops.layers import Layer, MemoryRoot, OverlayRoot, Quota, Volatile
 from pycore_storage.ops.roots import Copy, DirectoryRoot
 
 
@@ -73,15 +73,15 @@ class MemorySnapshot:
     """An overlay whose changes are in memory, and end with the process: from outside, nothing is ever changed."""
 
     layers: tuple[str, ...]
-    path: str
     hidden: tuple[str, ...] = ()
+    own: bool = True
     size: int = 0
 
     def prepare(self) -> Iterable[Operation]:
-        return [MemoryPlace(self.path)]
+        return []
 
     def mount(self) -> Iterable[Operation]:
-        return [MemoryRoot(self.layers, self.path, self.hidden, self.size)]
+        return [MemoryRoot(self.layers, self.hidden, self.own, self.size)]
 
     def usage(self) -> Usage:
         return Usage()

@@ -15,7 +15,7 @@ from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import Container
 from pycore.testing.fake import FakeKernel
 from pycore_storage import overlayfs, vfs
-from pycore_storage.ops.layers import HostPart, Layer, MemoryPlace, MemoryRoot, OverlayRoot, Quota, Volatile
+from pycore_storage.ops.layers import HostPart, Layer, MemoryRoot, OverlayRoot, Quota, Volatile
 from pycore_storage.ops.roots import Copy, DirectoryRoot, ReadOnlyRoot
 
 Make = Callable[..., Container]
@@ -105,9 +105,9 @@ def test_where_the_disk_cannot_hold_a_layer_it_is_in_memory(
     make: Make, host: Host, monkeypatch: pytest.MonkeyPatch, fstype: str
 ) -> None:
     mounts(monkeypatch, ("/var/lib", fstype))
-    assert prepare(overlayfs, make(), host) == [MemoryPlace(LAYER)]
+    assert prepare(overlayfs, make(), host) == []
     (root,) = enter(overlayfs, make(), host)
-    assert root == MemoryRoot(("/",), LAYER, ("/run/pycore", "/var/lib/pycore"))
+    assert root == MemoryRoot(("/",), ("/run/pycore", "/var/lib/pycore"))
     assert "in memory" in root.explain()
 
 
@@ -184,7 +184,7 @@ def test_a_limit_needs_a_disk_that_keeps_it(make: Make, host: Host, kernel: Fake
 def test_a_layer_in_memory_has_its_limit_there(make: Make, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts(monkeypatch, ("/var/lib", "overlay"))
     (root,) = enter(overlayfs, make("/srv/root", size="1M"), host)
-    assert root == MemoryRoot(("/srv/root",), LAYER, size=1 << 20)
+    assert root == MemoryRoot(("/srv/root",), own=True, size=1 << 20)
     assert host.problems == []
 
 

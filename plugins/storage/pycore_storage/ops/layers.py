@@ -111,24 +111,18 @@ class OverlayRoot(InsideOperation):
     def hold(self, ctx: Context) -> None:
         kernel = ctx.kernel
         with contextlib.ExitStack() as opened:
-            lower = self._open(ctx, opened)
+            lower = _shown(ctx, opened, self.lower, self.own)
             layer = _opened(opened, kernel.open_path(self.layer))
             # What a volatile mount notes down: it would have to be thrown away. Whether it has, Volatile has decided.
             kernel.rmtree(f"{self.layer}/work/work/incompat")
             ctx.held[self] = kernel.mount_overlay(lower, layer, self.volatile)
 
-    def _open(self, ctx: Context, opened: contextlib.ExitStack) -> list[int]:
-        if not (self.own and ctx.id_count):
-            return [_opened(opened, ctx.kernel.open_path(path)) for path in self.lower]
-        with in_words(ctx, self.lower[0]):
-            own = idmap.lines(ctx.root_id, ctx.id_count)
-            return opened.enter_context(ctx.kernel.shown_layers(self.lower, own, own))
-
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
 
     def explain(self) -> str:
-        return _overlay_words(self.lower, self.layer) + (", volatile" if self.volatile else "")
+        layer, volatile = self.layer, ", volatile" if self.volatile else ""
+        return f"mount overlay on / (lower={':'.join(self.lower)}, upper={layer}/upper, work={layer}/work, nodev{volatile})"
 
 
 @contextlib.contextmanager
@@ -143,58 +137,36 @@ def in_words(ctx: Context, path: str) -> Generator[None, None, None]:
 
 
 @dataclass(frozen=True)
-class MemoryPlace(Operation):
-    """Make the directory over which :class:`MemoryRoot` mounts its layer; it stays empty on the host."""
-
-    step = Step.LAYER
-    path: str
-
-    def do(self, ctx: Context) -> None:
-        ctx.kernel.mkdir(self.path, 0o700)
-
-    def undo(self, ctx: Context) -> None:
-        ctx.kernel.rmdir(self.path)
-
-    def probe(self, ctx: Context) -> bool | None:
-        return ctx.kernel.is_dir(self.path)
-
-    def explain(self) -> str:
-        return f"make {self.path}, the place of a writable layer in memory"
-
-
-@dataclass(frozen=True)
 class MemoryRoot(InsideOperation):
-    """An overlay whose writable layer is in memory, where the disk cannot hold one.
-
-    It is a tmpfs over ``layer``, in this mount namespace alone: charged to the container's cgroup, and gone
-    with its process.
+    """The same with a writable layer in memory, where the disk cannot hold one: a tmpfs in no place, which goes with
+    the process. What is written is charged to the container's cgroup.
     """
 
     step = Step.ROOT
+    outside = True
     lower: tuple[str, ...]
-    layer: str
     hidden: tuple[str, ...] = ()
+    own: bool = False
     size: int = 0
     """In bytes; 0 for the kernel's own limit, half of the memory."""
 
     def hold(self, ctx: Context) -> None:
         kernel = ctx.kernel
         with contextlib.ExitStack() as opened:
-            lower = [_opened(opened, kernel.open_path(path)) for path in self.lower]
-            place = _opened(opened, kernel.open_path(self.layer))
+            lower = _shown(ctx, opened, self.lower, self.own)
             options: dict[str, str | None] = {"mode": "755"}
             if self.size:
                 options["size"] = str(self.size)
             memory = _opened(opened, kernel.mount_new("tmpfs", options, libc.MOUNT_ATTR_NODEV))
-            kernel.mount_over(memory, place)
-            _make_layer(kernel, f"/proc/self/fd/{memory}", self.lower[-1], self.hidden, 0)
+            _make_layer(kernel, f"/proc/self/fd/{memory}", self.lower[-1], self.hidden, ctx.root_id)
             ctx.held[self] = kernel.mount_overlay(lower, memory)
 
     def do(self, ctx: Context) -> None:
         ctx.root = ctx.held.pop(self)
 
     def explain(self) -> str:
-        return f"{_overlay_words(self.lower, self.layer)}; the writable layer is in memory, and ends with the process"
+        words = f"mount overlay on / (lower={':'.join(self.lower)}, nodev)"
+        return f"{words}; the writable layer is in memory, and ends with the process"
 
 
 @dataclass(frozen=True)
@@ -243,8 +215,13 @@ def _hide(kernel: Kernel, upper: str, lower: str, path: str) -> None:
         kernel.whiteout(f"{upper}{path}")
 
 
-def _overlay_words(lower: Sequence[str], layer: str) -> str:
-    return f"mount overlay on / (lower={':'.join(lower)}, upper={layer}/upper, work={layer}/work, nodev)"
+def _shown(ctx: Context, opened: contextlib.ExitStack, layers: Sequence[str], own: bool) -> list[int]:
+    """Descriptors of layers; in a user namespace those of the container's own image are shown with other owners."""
+    if not (own and ctx.id_count):
+        return [_opened(opened, ctx.kernel.open_path(path)) for path in layers]
+    with in_words(ctx, layers[0]):
+        ids = idmap.lines(ctx.root_id, ctx.id_count)
+        return opened.enter_context(ctx.kernel.shown_layers(layers, ids, ids))
 
 
 def _opened(opened: contextlib.ExitStack, fd: int) -> int:
