@@ -24,6 +24,9 @@ from pycore.linux.look import Look
 
 MAX_FILE = 1 << 20
 
+_BACKLOG = 128
+"""Connections that wait to be accepted."""
+
 
 class Kernel(Look):
     """The real kernel."""
@@ -157,10 +160,16 @@ class Kernel(Look):
         return imagecopy.copy(layers, path, destination)
 
     def set_quota(self, directory: str, size: int) -> None:
-        """Limit what a directory and all in it may take on the disk, in bytes; 0 takes the limit away (quotactl(2))."""
+        """Limit what a directory and all in it may take on the disk, in bytes (quotactl(2))."""
         from pycore.linux import quota
 
         quota.limit(directory, size)
+
+    def forget_quota(self, directory: str) -> None:
+        """Take the limit of a directory away; where there is none, or no directory, that is fine."""
+        from pycore.linux import quota
+
+        quota.forget(directory)
 
     def mkdir_like(self, path: str, model: str) -> None:
         """Make one directory with owner and mode of another; one that is there already is fine."""
@@ -424,6 +433,22 @@ class Kernel(Look):
             return socket.if_nametoindex(name)
         except OSError:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
+
+    def listen(self, kind: int, address: str, port: int) -> socket.socket:
+        """A socket of this network namespace for what comes to an address and port: SOCK_STREAM, which listens, or
+        SOCK_DGRAM. It never blocks. Raises OSError: EADDRINUSE, EADDRNOTAVAIL.
+        """
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+        try:
+            if kind == socket.SOCK_STREAM:  # connections of an earlier engine may still be about to end
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, port))
+            if kind == socket.SOCK_STREAM:
+                sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:
         """Send rtnetlink requests in one batch and wait for the acknowledgement of each.

@@ -33,6 +33,9 @@ _LIMITS = struct.Struct("=8QI4x")
 _BLOCK_LIMITS = 1
 _ENFORCED = 1 << 5
 """FS_QUOTA_PDQ_ENFD in the flags of struct fs_quota_stat."""
+_KEEPS_NONE = (errno.ENOTTY, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESRCH)
+"""What a kernel or a file system answers that does not count by projects, or does not any more."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _OURS = 1 << 30
 """Where ids of ours begin: far above those that people write into /etc/projid."""
@@ -51,17 +54,32 @@ def is_enforced(path: str) -> bool:
 
 
 def limit(path: str, size: int) -> None:
-    """Let a directory and all that is in it take ``size`` bytes at most; 0 for no limit. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Let a directory and all that is in it take ``size`` bytes at most. Raises OSError."""
+    fd = os.open(path, _DIRECTORY)
     try:
-        project = _project(fd)
+        project = _own_project(fd)
         if not project:
-            if not size:
-                return
             project = _free_project(fd, path)
             _join_all(fd, project)
-        blocks = -(-size // 1024)
-        libc.quotactl_fd(fd, _SET, project, _LIMITS.pack(blocks, blocks, 0, 0, 0, 0, 0, 0, _BLOCK_LIMITS))
+        _set(fd, project, size)
+    finally:
+        os.close(fd)
+
+
+def forget(path: str) -> None:
+    """Take the limit of a directory away, if it has one. To be done before it is removed: what it was counted under is
+    found by it alone. Raises OSError.
+    """
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        if project := _own_project(fd):
+            _set(fd, project, 0)
+    except OSError as error:
+        if error.errno not in _KEEPS_NONE:
+            raise
     finally:
         os.close(fd)
 
@@ -69,19 +87,23 @@ def limit(path: str, size: int) -> None:
 def usage(path: str) -> Usage | None:
     """What a directory takes, as the kernel has counted it; None where it does not count."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return None
     try:
-        project = _project(fd)
-        if project < _OURS:
-            return None
-        _, _, size, _, _, inodes, *_ = _limits(fd, project)
-        return Usage(size, inodes)
+        if project := _own_project(fd):
+            _, _, size, _, _, inodes, *_ = _limits(fd, project)
+            return Usage(size, inodes)
     except OSError:
-        return None
+        pass
     finally:
         os.close(fd)
+    return None
+
+
+def _set(fd: int, project: int, size: int) -> None:
+    blocks = -(-size // 1024)
+    libc.quotactl_fd(fd, _SET, project, _LIMITS.pack(blocks, blocks, 0, 0, 0, 0, 0, 0, _BLOCK_LIMITS))
 
 
 def _limits(fd: int, project: int) -> tuple[int, ...]:
@@ -101,6 +123,20 @@ def _free_project(fd: int, path: str) -> int:
         if not any(_limits(fd, project)[:6]):
             return project
     raise OSError(errno.ENOSPC, "no project id is free", path)
+
+
+def _own_project(fd: int) -> int:
+    """What a directory is counted under, 0 for nothing. What it has from the directory above is somebody else's: the
+    limit that the host has set for a whole data dir, or that of a container in which pycore runs.
+    """
+    project = _project(fd)
+    if project < _OURS:
+        return 0
+    above = os.open("..", _DIRECTORY, dir_fd=fd)
+    try:
+        return project if project != _project(above) else 0
+    finally:
+        os.close(above)
 
 
 def _project(fd: int) -> int:

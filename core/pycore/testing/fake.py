@@ -11,6 +11,7 @@ import errno
 import os
 import posixpath
 import reprlib
+import socket
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -482,9 +483,13 @@ class FakeKernel(Kernel):
     @_act
     def set_quota(self, directory: str, size: int) -> None:
         self.files.get(directory, "directory")
-        self.quotas.pop(directory, None)
-        if size:
-            self.quotas[directory] = size
+        self.quotas[directory] = size
+
+    @_act
+    def forget_quota(self, directory: str) -> None:
+        """What is limited is the directory: without it nobody finds the limit."""
+        if self.is_dir(directory):
+            self.quotas.pop(directory, None)
 
     def has_quota(self, path: str) -> bool:
         return self.keeps_quotas
@@ -687,6 +692,11 @@ class FakeKernel(Kernel):
         for name in names:
             if name not in self.network.namespaces[pid].links:
                 raise fail(errno.ENODEV, name)
+
+    @_act
+    def listen(self, kind: int, address: str, port: int) -> socket.socket:
+        """A socket that nobody reaches."""
+        return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
     @_act
     def netlink(self, messages: Sequence[bytes], pid: int = 0) -> None:

@@ -32,7 +32,7 @@ class Layer(Operation):
         _make_layer(ctx.kernel, self.path, self.lower, self.hidden, ctx.root_id)
 
     def undo(self, ctx: Context) -> None:
-        ctx.kernel.rmtree(self.path)
+        remove(ctx.kernel, self.path)
 
     def probe(self, ctx: Context) -> bool | None:
         return all(ctx.kernel.is_dir(f"{self.path}/{name}") for name in ("upper", "work"))
@@ -54,7 +54,7 @@ class Volatile(Operation):
     def do(self, ctx: Context) -> None:
         boot, note = ctx.kernel.read(_BOOT), self._note
         if ctx.kernel.exists(note) and ctx.kernel.read(note) != boot:
-            ctx.kernel.rmtree(self.path)
+            remove(ctx.kernel, self.path)
         ctx.kernel.mkdir(self.path, 0o700)
         ctx.kernel.replace(note, boot)
 
@@ -84,8 +84,7 @@ class Quota(Operation):
         ctx.kernel.set_quota(self.path, self.size)
 
     def undo(self, ctx: Context) -> None:
-        if ctx.kernel.is_dir(self.path):
-            ctx.kernel.set_quota(self.path, 0)
+        ctx.kernel.forget_quota(self.path)
 
     def explain(self) -> str:
         return f"limit {self.path} to {self.size} bytes"
@@ -121,8 +120,9 @@ class OverlayRoot(InsideOperation):
         ctx.root = ctx.held.pop(self)
 
     def explain(self) -> str:
-        layer, volatile = self.layer, ", volatile" if self.volatile else ""
-        return f"mount overlay on / (lower={':'.join(self.lower)}, upper={layer}/upper, work={layer}/work, nodev{volatile})"
+        own = f"upper={self.layer}/upper, work={self.layer}/work"
+        volatile = ", volatile" if self.volatile else ""
+        return f"mount overlay on / (lower={':'.join(self.lower)}, {own}, nodev){volatile}"
 
 
 @contextlib.contextmanager
@@ -189,6 +189,12 @@ class HostPart(InsideOperation):
 
     def explain(self) -> str:
         return f"bind {self.path} of the host, read-only"
+
+
+def remove(kernel: Kernel, path: str) -> None:
+    """Remove a container's own files. Their limit first, also where that has failed before: see ``forget_quota``."""
+    kernel.forget_quota(path)
+    kernel.rmtree(path)
 
 
 def _make_layer(kernel: Kernel, path: str, lower: str, hidden: tuple[str, ...], owner: int) -> None:

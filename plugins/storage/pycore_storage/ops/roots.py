@@ -9,6 +9,8 @@ from pycore.linux import libc
 from pycore.ops import Context, InsideOperation, Operation
 from pycore.steps import Step
 
+from pycore_storage.ops.layers import remove
+
 
 @dataclass(frozen=True)
 class Copy(Operation):
@@ -30,7 +32,7 @@ class Copy(Operation):
             ctx.kernel.chown(self.path, ctx.root_id, ctx.root_id)
 
     def undo(self, ctx: Context) -> None:
-        ctx.kernel.rmtree(self.path)
+        remove(ctx.kernel, self.path)
 
     def probe(self, ctx: Context) -> bool | None:
         return ctx.kernel.is_dir(f"{self.path}/root")
