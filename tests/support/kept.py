@@ -75,6 +75,7 @@ class KeptSource:
     """An image of a store for whoever wants it elsewhere: a :class:`pycore_images.content.Source`."""
 
     name = "the image"
+    at_hand = True
 
     def __init__(self, store: Store, root: Descriptor) -> None:
         self._store, self._root = store, root

@@ -47,6 +47,7 @@ class MadeImage:
     """A :class:`pycore_images.content.Source`: an image of these layers, given as tars."""
 
     name = "a test's image"
+    at_hand = False
 
     def __init__(
         self,

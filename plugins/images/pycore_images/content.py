@@ -83,6 +83,11 @@ class Source(Protocol):
         """For messages."""
         ...
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether what it has can be had again at no cost: nothing is then kept to go on from."""
+        ...
+
     def root(self) -> Descriptor:
         """The manifest or the index that the image's name leads to. Raises NotFound."""
         ...

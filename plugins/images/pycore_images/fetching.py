@@ -22,13 +22,13 @@ from typing import Protocol
 
 from pycore.errors import NotFound, PycoreError
 from pycore.linux import libc, rmtree
-from pycore.linux.measure import measure
 
 from pycore_images import documents
+from pycore_images.archives.aside import write_all
 from pycore_images.content import CONFIGS, MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
 from pycore_images.layers import Unpacking
 from pycore_images.store import Store
-from pycore_images.usage import note_usage
+from pycore_images.usage import measured, note_usage
 
 _CHUNK = 1 << 20
 _TRIES = 5
@@ -206,8 +206,12 @@ class _Bringing:
         for old in self._store.ingest.glob(f"{self._diff_id.removeprefix('sha256:')}.*.tree"):
             rmtree.remove(str(old))  # of somebody who was killed: we are alone with it
         if not self._downloads:
-            self._through(self._store.open_blob(self._layer.digest), -1)
+            self._through(self._kept(self._store.open_blob(self._layer.digest)))
             return
+        if self._unpacks and self._layer.digest == self._diff_id and self._fetch.source.at_hand:
+            self._take_apart()
+            if not self._downloads:
+                return
         resumed = self._part.exists() and self._part.stat().st_size > 0
         try:
             self._download()
@@ -221,7 +225,7 @@ class _Bringing:
         try:
             if os.fstat(fd).st_size > self._layer.size:
                 os.ftruncate(fd, 0)
-            self._through(os.dup(fd), fd)
+            self._through(self._resumed(fd))
         except BaseException as error:
             if isinstance(error, Damaged | OSError) or self._fetch.hopeless:
                 self._part.unlink(missing_ok=True)
@@ -229,8 +233,16 @@ class _Bringing:
         finally:
             os.close(fd)
 
-    def _through(self, old: int, new: int) -> None:
-        """Unpack what is here already, then what comes, which is kept; put what has been made in its place."""
+    def _take_apart(self) -> None:
+        """Unpack a plain archive, which is then kept as its files and a recipe, and not beside them; but for one whose
+        recipe would not hold.
+        """
+        self._downloads = False
+        self._through(self._coming(0), with_recipe=True)
+        self._unpacks, self._downloads = False, not self._store.recipe(self._diff_id).exists()
+
+    def _through(self, pieces: Generator[bytes, None, None], with_recipe: bool = False) -> None:
+        """Unpack all of the layer, as far as that is wanted, and put what has been made in its place."""
         directory = self._store.ingest / f"{self._diff_id.removeprefix('sha256:')}.{secrets.token_hex(8)}.tree"
         digest = hashlib.sha256()
         try:
@@ -238,8 +250,9 @@ class _Bringing:
                 unpacking = None
                 if self._unpacks:
                     directory.mkdir()
-                    unpacking = stack.enter_context(Unpacking(directory / "tree"))
-                for data in stack.enter_context(contextlib.closing(self._pieces(old, new))):
+                    recipe = directory / "recipe" if with_recipe else None
+                    unpacking = stack.enter_context(Unpacking(directory / "tree", recipe))
+                for data in stack.enter_context(contextlib.closing(pieces)):
                     digest.update(data)
                     if unpacking:
                         unpacking.feed(data)
@@ -265,25 +278,29 @@ class _Bringing:
             self._fetch.on_disk()
             return
         with ThreadPoolExecutor(1, "pycore-measure") as pool:
-            usage = pool.submit(measure, str(directory / "tree"))
+            usage = pool.submit(measured, directory)
             self._fetch.on_disk()
         note_usage(directory, usage.result())
 
-    def _pieces(self, old: int, new: int) -> Generator[bytes, None, None]:
-        """All of the layer. ``old`` has its beginning, or all; what comes is appended to ``new``."""
+    def _kept(self, fd: int) -> Generator[bytes, None, None]:
+        """All of a layer that is here, or of its beginning. The descriptor is closed in the end."""
         at = 0
         try:
-            while data := os.read(old, _CHUNK):
+            while data := os.read(fd, _CHUNK):
                 self._tell("unpacking", at)
                 yield data
                 at += len(data)
         finally:
-            os.close(old)
-        if new >= 0:
-            with contextlib.closing(self._coming(at)) as pieces:
-                for data in pieces:
-                    _append(new, data)
-                    yield data
+            os.close(fd)
+
+    def _resumed(self, part: int) -> Generator[bytes, None, None]:
+        """All of a layer, of which a part may be here; what comes is appended to that."""
+        with contextlib.closing(self._kept(os.dup(part))) as kept:
+            yield from kept
+        with contextlib.closing(self._coming(os.fstat(part).st_size)) as pieces:
+            for data in pieces:
+                write_all(part, data)
+                yield data
 
     def _coming(self, at: int) -> Generator[bytes, None, None]:
         """What the source gives from a place on, asked for again where it breaks off."""
@@ -349,12 +366,6 @@ class _Disk:
             self._busy = False
             self._changed.notify_all()
         self._done = mine
-
-
-def _append(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
 
 
 @contextlib.contextmanager

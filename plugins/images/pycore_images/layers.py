@@ -7,6 +7,7 @@ something in, is root's and open to all, as there is nothing to say otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -18,10 +19,12 @@ from typing import Self
 from pycore.errors import PycoreError
 from pycore.linux import rmtree, tarstream
 from pycore.linux.compression import Plain, decompressed
-from pycore.linux.untar import Tree
+from pycore.linux.tarstream import Content, Entry, Kind
+from pycore.linux.untar import WHITEOUT, Tree, path_of
 
 from pycore_images.content import Damaged
 from pycore_images.pipe import Broken, Pipe
+from pycore_images.recipe import Recording
 
 _CHUNK = 1 << 20
 _MAX_NAME = 200
@@ -31,8 +34,11 @@ _MAX_NAME = 200
 class Unpacking:
     """A layer that is being unpacked to a new directory, which is removed again unless :meth:`finish` is reached."""
 
-    def __init__(self, tree: Path) -> None:
-        self._tree = tree
+    def __init__(self, tree: Path, recipe: Path | None = None) -> None:
+        """``recipe`` is where it is written how to make the archive of the tree again. It is not there in the end where
+        that cannot be.
+        """
+        self._tree, self._recipe = tree, recipe
         self._raw, self._plain = Pipe(), Pipe()
         self._digest: str | None = None
         self._error: BaseException | None = None
@@ -114,10 +120,15 @@ class Unpacking:
     def _unpack(self) -> None:
         root = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with Tree(root, layer=True) as tree:
-                for content, entry in tarstream.members(self._plain, compressed=False, end_mark=False):
+            with Tree(root, layer=True) as tree, contextlib.ExitStack() as stack:
+                recording = stack.enter_context(Recording(self._plain, self._recipe)) if self._recipe else None
+                for content, entry in tarstream.members(recording or self._plain, compressed=False, end_mark=False):
+                    if recording:
+                        _leave_out(recording, content, entry)
                     tree.add(content, entry)
                 tree.finish()
+            if self._recipe and tree.replaced:
+                self._recipe.unlink()
         except tarstream.DAMAGED as error:
             raise Damaged(f"it is no sound tar archive: {_short(error or type(error).__name__)}") from error
         except tarstream.Refused as error:
@@ -127,6 +138,12 @@ class Unpacking:
             raise OSError(error.errno, f"it cannot be unpacked: {error.strerror}{name}") from error
         finally:
             os.close(root)
+
+
+def _leave_out(recording: Recording, content: Content, entry: Entry) -> None:
+    """A file's content is kept as the file; what is only a part of it is kept as it came."""
+    if entry.kind is Kind.FILE and content.is_whole(entry.size) and WHITEOUT not in entry.name:
+        recording.leave_out(content.place, entry.size, path_of(entry.name))
 
 
 def _short(words: object) -> str:

@@ -3,6 +3,7 @@
     oci-layout, index.json   references: descriptors under their whole names (image-spec, image-layout.md)
     blobs/sha256/HEX         manifests, indexes, configurations, and layers as they came
     layers/HEX/tree          a layer unpacked, by its diff id, in overlayfs's words
+    layers/HEX/recipe        how to make the archive of it again, where that came uncompressed and is not kept itself
     layers/HEX/usage         what that takes on the disk
     ingest/                  what is coming in, and what is going
     holds/USER               what a container, or whoever else, uses: digests of manifests and indexes, a line each
@@ -78,8 +79,8 @@ class Store:
         return self.root / "blobs" / "sha256" / _hex(digest)
 
     def has_blob(self, digest: str) -> bool:
-        """Whether content is here, whole."""
-        return self.blob_path(digest).exists()
+        """Whether content is here, whole, or can be made of what is here."""
+        return self.blob_path(digest).exists() or self.recipe(digest).exists()
 
     def blob(self, digest: str) -> bytes:
         """A document, verified: at most MAX_DOCUMENT bytes."""
@@ -90,11 +91,16 @@ class Store:
         return data
 
     def open_blob(self, digest: str) -> int:
-        """Content as a descriptor to read from, the caller's to close; it stays readable when the content goes."""
+        """Content as a descriptor to read from, the caller's to close; it stays readable when the content goes.
+
+        Raises NotFound; and Damaged where it has to be made of an unpacked layer that is not what it was.
+        """
         try:
             return os.open(self.blob_path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise NotFound(f"{digest} is not in the store") from None
+            if not self.recipe(digest).exists():
+                raise NotFound(f"{digest} is not in the store") from None
+        return self._remake(digest)
 
     def add_document(self, data: bytes, media_type: str) -> Descriptor:
         """Keep a manifest, index or configuration. Whoever holds what it leads to can then look what of that is here:
@@ -134,6 +140,29 @@ class Store:
         _sync_directory(place.parent)
 
     # -- layers ----------------------------------------------------------------------------------------------
+
+    def recipe(self, diff_id: str) -> Path:
+        """Where it says how the archive of a layer is made of its tree, or would; see :mod:`pycore_images.recipe`."""
+        return self.root / "layers" / _hex(diff_id) / "recipe"
+
+    def _remake(self, diff_id: str) -> int:
+        """The archive of a layer in a file without a name, at its beginning."""
+        from pycore_images.archives.aside import aside
+        from pycore_images.recipe import remade
+
+        digest = hashlib.sha256()
+        try:
+            with aside(self) as file:
+                for piece in remade(self.recipe(diff_id), self.layer_tree(diff_id)):
+                    digest.update(piece)
+                    file.write(piece)
+                if f"sha256:{digest.hexdigest()}" != diff_id:
+                    raise Damaged("a file in it has not the content that it had")
+                os.lseek(file.fd, 0, os.SEEK_SET)
+                return os.dup(file.fd)
+        except Damaged as error:
+            words = f"layer {diff_id} has been changed in the store since it was unpacked: {error.message}"
+            raise Damaged(words, hint="`pycore image rm` what has it, and load it anew") from error
 
     def layer_tree(self, diff_id: str) -> Path:
         """Where a layer is unpacked, or would be."""

@@ -23,18 +23,27 @@ def layer_usage(store: Store, diff_id: str) -> Usage:
 
 
 def usage_of(directory: Path) -> Usage:
-    """Of the tree in a layer's directory."""
+    """Of what is in a layer's directory."""
     try:
         return Usage(**json.loads((directory / _NOTE).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        usage = measure(str(directory / "tree"))
+        usage = measured(directory)
         with contextlib.suppress(FileNotFoundError):  # it is not here, or goes just now
             note_usage(directory, usage)
         return usage
 
 
+def measured(directory: Path) -> Usage:
+    """What the tree in a layer's directory takes, with the recipe beside it."""
+    usage = measure(str(directory / "tree"))
+    try:
+        return Usage(usage.bytes + (directory / "recipe").stat().st_blocks * 512, usage.inodes + 1)
+    except FileNotFoundError:
+        return usage
+
+
 def note_usage(directory: Path, usage: Usage) -> None:
-    """Write down what the tree in a layer's directory takes."""
+    """Write down what a layer's directory takes."""
     part = directory / f".{secrets.token_hex(8)}"
     part.write_text(json.dumps(asdict(usage)), encoding="ascii")
     os.rename(part, directory / _NOTE)

@@ -27,6 +27,7 @@ class FileSource:
     """Those that lie in no file, by their digest."""
     places: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Names of files that are not called by their digest."""
+    at_hand: bool = field(default=True, init=False)
 
     def root(self) -> Descriptor:
         return self.descriptor

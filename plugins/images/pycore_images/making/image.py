@@ -71,6 +71,7 @@ class MadeSource:
     """A :class:`pycore_images.content.Source`."""
 
     name = "the new image"
+    at_hand = True
 
     def __init__(self, store: Store, making: Making, layer: NewLayer | None, config: Mapping[str, Any]) -> None:
         base = making.base

@@ -51,6 +51,8 @@ class RegistrySource:
         self._transports = [place.session.transport for place in self._places]
         self._kept: tuple[Descriptor, bytes] | None = None
 
+    at_hand = False
+
     @property
     def name(self) -> str:
         """The whole reference."""
