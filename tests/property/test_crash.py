@@ -20,19 +20,19 @@ from pycore.ops import Operation
 from pycore.plan import container_of, describe
 from pycore.plugins import load_plugins
 from pycore.steps import Phase
-from pycore_storage.ops.layers import Quota
-from pycore_storage.ops.mounts import OwnVolume
 from support.faults import (
     COPIED,
     MAPPED,
     WEB,
     Act,
     Case,
+    Source,
     World,
     app_of,
     apply,
     changed,
     down,
+    of_images,
     run,
     verb,
     words_of,
@@ -73,12 +73,20 @@ CASES = (
     Case("down of what is paused", (apply(SHOP), verb("pause")), down, puts_back=False),
     Case("take over", (apply(ALL),), lambda world: world.take_over(), puts_back=False),
 )
+IMAGES = app_of(**of_images())
+IMAGE_CASES = (
+    Case("apply what has to be fetched", (), apply(IMAGES)),
+    Case("start what has an image", (apply(IMAGES), verb("stop", "kept")), verb("start", "kept")),
+    Case("another image", (apply(app_of(web=of_images()["kept"])),), apply(app_of(web=of_images()["pulled"]))),
+    Case("down of what has an image", (apply(IMAGES),), down, puts_back=False),
+)
 VARIANTS = ("v2", "v1", "memory")
 OTHERWISE = ("apply", "update", "pause", "unpause", "down of what is paused")
 """What is done by other operations where control groups are v1, or layers in memory."""
 PAIRED = ("apply more", "update", "start", "pause")
 """What puts back something that was there; other acts do so by the same steps."""
 SWEEPS = [(case, variant) for case in CASES for variant in VARIANTS if variant == "v2" or case.name in OTHERWISE]
+SWEEPS += [(case, "images") for case in IMAGE_CASES]
 
 
 NOTHING_LEFT_TO_DO = ("no such", "is not paused", "is paused already")
@@ -191,27 +199,30 @@ def firsts(case: Case) -> dict[int, int]:
 
 def built_in() -> Iterator[type[Operation]]:
     """Every operation of the built-in plugins that describes something to be done."""
-    for area in ("isolation", "network", "storage"):
-        package = importlib.import_module(f"pycore_{area}.ops")
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for area in ("images", "isolation", "network", "storage"):
+        package = importlib.import_module(f"pycore_{area}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(".lost"):
                 for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
                     if issubclass(found, Operation) and found.__module__ == module.name:
                         yield found
 
 
+def described(variant: str, app: Source) -> set[type[Operation]]:
+    """The operations of an app, and of a pause."""
+    with world(PLUGINS, variant) as made:
+        made.engine.apply(made.app(app))
+        met = set(made.met)
+        for record in made.engine.containers():
+            made.engine.pause(record.full_name)
+            container = container_of(record, PLUGINS)
+            done = describe(PLUGINS, container, made.engine.host())
+            met |= {type(operation) for operation in (*done.prepare, *done.run)}
+            met |= {type(operation) for operation in PLUGINS.describe(Phase.PAUSE, container, made.engine.host())}
+        return met
+
+
 def test_every_operation_takes_part() -> None:
-    met: set[type[Operation]] = set()
-    for variant in VARIANTS:
-        with world(PLUGINS, variant) as made:
-            made.engine.apply(made.app(ALL))
-            made.engine.pause("shop/web")
-            for record in made.engine.containers():
-                container = container_of(record, PLUGINS)
-                done = describe(PLUGINS, container, made.engine.host())
-                met |= {type(operation) for operation in (*done.prepare, *done.run)}
-                met |= {type(operation) for operation in PLUGINS.describe(Phase.PAUSE, container, made.engine.host())}
-    # An own volume comes with an image of the store, which the host in memory has not. A quota whose removal the kernel
-    # refuses outlives its directory, as a number that nothing belongs to any more: nobody can find it by the path then.
-    assert set(built_in()) - {OwnVolume, Quota} <= met
+    met = described("images", IMAGES).union(*(described(variant, ALL) for variant in VARIANTS))
+    assert set(built_in()) <= met
     assert {MapIds, Namespaces} <= met

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pycore.engine import Engine
 from pycore.life.execute import Executor
@@ -22,6 +24,10 @@ from pycore.source.load import load_source
 from pycore.spec import App
 from pycore.testing.fake import FakeKernel, Mount
 from pycore.testing.launcher import FakeSpawner
+from pycore_images.store import Store
+
+from support.kept import keep
+from support.layered import MadeImage, entry, tar
 
 Source = dict[str, Any]
 
@@ -44,6 +50,7 @@ WEB: Source = {
         "tmpfs": ["/run"],
         "read_only": True,
         "volatile": True,
+        "size": "1G",
     },
     "resources": {"memory": "64M", "cpus": 0.5, "cpu_shares": 512, "pids": 100, "ulimits": {"nofile": 64}},
     "isolation": {"hostname": "web.example", "cap_drop": ["ALL"]},
@@ -64,10 +71,29 @@ COPIED: Source = {
     "command": ["sleep", "inf"],
     "stop_signal": "SIGKILL",
     "network": {"driver": "host"},
-    "storage": {"driver": "vfs"},
+    "storage": {"driver": "vfs", "size": "1G"},
     "isolation": {"no_new_privileges": False},
 }
 """A copy of a directory, on the host's network, with the filter loaded early."""
+
+
+KEPT_NAME, PULLED_NAME = "localhost/kept:1", "registry.example/pulled:1"
+ARCHIVE = "kept.tar"
+"""In the world's own place."""
+
+
+def _of(image: str) -> Source:
+    more = {"network": {"driver": "none"}, "stop_signal": "SIGKILL"}
+    return {"image": image, "command": ["sleep", "inf"], **more}
+
+
+def of_images() -> dict[str, Source]:
+    """Containers of an image that is here and asks for a volume, of an archive, and of one in a registry."""
+    return {"kept": _of(KEPT_NAME), "loaded": _of(f"{_base()}/{ARCHIVE}"), "pulled": _of(PULLED_NAME)}
+
+
+STORED = ("hold", "release", "add_document", "take_blob", "take_layer", "tag")
+"""What changes a store of images, which is on the real disk, and can fail like a call to the host."""
 
 
 def app_of(**containers: Source) -> Source:
@@ -92,9 +118,22 @@ def _base() -> Path:
     return base
 
 
+@cache
+def _images() -> Path:
+    """A store with an image, and an archive of another: to be copied, as to make them takes longer."""
+    place = Path(tempfile.mkdtemp(prefix="pycore-faults-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    store = Store(place / "store")
+    store.tag(KEPT_NAME, keep(store, "one", "two", Volumes={"/own": {}}))
+    (place / ARCHIVE).write_bytes(tar(entry("etc"), entry("etc/name", b"archived")))
+    return place
+
+
 @dataclass
 class World:
-    """An engine on a host in memory: with control groups ``v2`` or ``v1``, or with layers in ``memory``."""
+    """An engine on a host in memory: with control groups ``v2`` or ``v1``, with layers in ``memory``, or with
+    ``images`` in its store, in an archive and in a registry.
+    """
 
     plugins: Plugins
     variant: str = "v2"
@@ -105,6 +144,10 @@ class World:
     def __post_init__(self) -> None:
         self.base = _base()
         self.kernel = FakeKernel(FILES, legacy=self.variant == "v1")
+        self.store = Store(self.base / "data/images")
+        self._changed = contextlib.ExitStack()
+        if self.variant == "images":
+            self._bring_images()
         self.kernel.mounted.append(Mount("ext4", target="/opt"))
         if self.variant == "memory":
             self.kernel.filesystem = lambda path: "overlay"  # type: ignore[method-assign]
@@ -112,6 +155,35 @@ class World:
         self.kernel.faults.hit = self._note_culprit
         self.engine = self._open()
         self.clean = self.look()
+
+    def _bring_images(self) -> None:
+        shutil.copytree(_images() / "store", self.store.root, symlinks=True)
+        shutil.copyfile(_images() / ARCHIVE, self.base / ARCHIVE)
+        self.kernel.add_file(f"{self.base}/{ARCHIVE}", "an archive")
+        for layer in (self.store.root / "layers").iterdir():
+            self._show_layer(layer / "tree")
+        for name in STORED:
+            self._changed.enter_context(mock.patch.object(Store, name, self._failing(name)))
+        pulled = MadeImage([tar(entry("etc"), entry("etc/name", b"pulled"))])
+        self._changed.enter_context(mock.patch("pycore_images.registered._source", return_value=nullcontext(pulled)))
+
+    def _show_layer(self, tree: Path) -> None:
+        """The host in memory sees what is on the disk as an empty directory."""
+        self.kernel.add_file(f"{tree}/", "")
+
+    def _failing(self, name: str) -> Callable[..., object]:
+        """A method of the store as one of the calls that can fail."""
+        real = getattr(Store, name)
+
+        def call(store: Store, *arguments: Any, **keywords: Any) -> object:
+            if store.root == self.store.root:
+                self.kernel.faults.check(f"{name}{arguments}")
+            result = real(store, *arguments, **keywords)
+            if name == "take_layer":
+                self._show_layer(store.layer_tree(arguments[1]))
+            return result
+
+        return call
 
     def _open(self) -> Engine:
         engine = Engine(
@@ -151,7 +223,11 @@ class World:
             for key, value in self.kernel.snapshot(*kept).items()
             if not (key.startswith(f"file {self.base}") and repr(value).startswith("directory"))
             and not key.endswith(("/cgroup.events", "/cgroup.freeze"))
-        }
+        } | self.holds()
+
+    def holds(self) -> dict[str, object]:
+        """What is held of the store."""
+        return {f"hold {user}": digests for user, digests in self.store.holds().items()}
 
     def records(self) -> dict[str, tuple[str, str, bool]]:
         """Container to id, status, and whether it is paused."""
@@ -174,6 +250,7 @@ class World:
     def discard(self) -> None:
         """Remove what the engine itself keeps on the real disk."""
         self.engine.close()
+        self._changed.close()
         shutil.rmtree(self.base, ignore_errors=True)
 
 
