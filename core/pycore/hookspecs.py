@@ -39,7 +39,9 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @dataclass(frozen=True)
 class Driver:
-    """A plugin that is chosen by name, per container, with ``driver = "NAME"`` in its area's table."""
+    """A plugin that is chosen by name, with ``driver = "NAME"``, in its area's table of a container or in a named
+    table of its area.
+    """
 
     area: str
     """``network`` or ``storage``, or an area of your own."""
@@ -47,6 +49,9 @@ class Driver:
     doc: str
     default: bool = False
     """Whether it is taken where the spec names none. One driver of an area says so."""
+    of: tuple[str, ...] = ("container",)
+    """The kinds of tables in which it may be chosen: ``container`` for ``[container.NAME.network]``, ``network`` for
+    ``[network.NAME]``. The hooks of one that no container can choose are called for every container."""
 
 
 @dataclass(frozen=True)

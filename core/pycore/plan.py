@@ -325,6 +325,9 @@ def _table_reasons(old: App, new: App) -> Iterator[Reason]:
         before, after = old.tables.get(table, {}), new.tables.get(table, {})
         for name in sorted({*before, *after}):
             if name in before and name in after:
+                one, other = (app.table_drivers.get(table, {}).get(name) for app in (old, new))
+                if one != other:
+                    yield Reason(f"{table}.{name}.driver", Change.RECREATE, one, other)
                 yield from _section_reasons(before[name], after[name], f"{table}.{name}.")
             else:
                 yield Reason(f"[{table}.{name}] {'came' if name in after else 'went'}", Change.RECREATE)

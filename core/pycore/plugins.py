@@ -91,14 +91,18 @@ class Plugins:
             rows.append({"plugin": name, "what": what, "distribution": self.distributions.get(name, "")})
         return rows
 
-    def areas(self) -> list[str]:
-        """The areas that have drivers, sorted."""
-        return sorted(self.drivers)
+    def areas(self, kind: str) -> list[str]:
+        """The areas of which a driver may be chosen in tables of a kind, sorted."""
+        return sorted(area for area in self.drivers if self.choices(area, kind))
 
-    def default_driver(self, area: str) -> str:
-        """The driver of an area that serves where none is named."""
-        chosen = [driver.name for driver in self.drivers[area].values() if driver.default]
-        return min(chosen or self.drivers[area])
+    def choices(self, area: str, kind: str) -> list[str]:
+        """The drivers of an area that may be chosen in tables of a kind, sorted."""
+        return sorted(driver.name for driver in self.drivers.get(area, {}).values() if kind in driver.of)
+
+    def default_driver(self, area: str, kind: str) -> str:
+        """The one of them that serves where none is named."""
+        choices = self.choices(area, kind)
+        return next((name for name in choices if self.drivers[area][name].default), choices[0])
 
     def sections_of(self, table: str, drivers: Mapping[str, str] | None = None) -> list[Owner]:
         """Who owns fields of a table; with ``drivers``, only sections that count for this choice."""
@@ -266,9 +270,9 @@ class Plugins:
                     yield name, result
 
     def _plays(self, name: str, container: Container) -> bool:
-        """Whether a plugin takes part in a container's life: all do but drivers that were not chosen."""
+        """Whether a plugin takes part in a container's life: all but drivers that were not chosen."""
         driver = self._driver_of.get(name)
-        return driver is None or container.drivers.get(driver.area) == driver.name
+        return driver is None or "container" not in driver.of or container.drivers.get(driver.area) == driver.name
 
     def _callers(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
         """The plugins that implement a hook, by name, each with the hook and every other plugin left out.

@@ -70,17 +70,14 @@ def setting(
     )
 
 
-class Section(pydantic.BaseModel):
-    """Fields that one plugin owns in one table of the file.
+class Fields(pydantic.BaseModel):
+    """Fields that are declared with :func:`setting`: a section, or a table inside one.
 
-    ``table`` is the place, with ``*`` for a name: ``container.*.network`` or ``network.*``. Several
-    plugins may own different fields of one table; the same field twice is an error at start-up. Fields
-    of a driver plugin's section are allowed only where that driver is chosen.
+    Flags of fields in tables inside a section, one by name for each of several things, mean the first of these:
+    ``run --network back --ip 10.20.0.7``.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    table: ClassVar[str]
 
     @classmethod
     def change_of(cls, name: str) -> Change:
@@ -102,6 +99,31 @@ class Section(pydantic.BaseModel):
         """The value of a field for ``pycore exec --privileged``; None where that leaves it alone."""
         return cls._extra(name).get("x-pycore-privileged")
 
+    @classmethod
+    def _extra(cls, name: str) -> Mapping[str, Any]:
+        """What :func:`setting` noted of a field."""
+        extra = cls.model_fields[name].json_schema_extra
+        return cast(Mapping[str, Any], extra) if isinstance(extra, dict) else {}
+
+
+class Section(Fields):
+    """Fields that one plugin owns in one table of the file.
+
+    ``table`` is the place, with ``*`` for a name: ``container.*.network`` or ``network.*``. Several
+    plugins may own different fields of one table; the same field twice is an error at start-up. Fields
+    of a driver plugin's section are allowed only where that driver is chosen.
+    """
+
+    table: ClassVar[str]
+
+    @classmethod
+    def of_word(cls, word: str) -> Mapping[str, Any] | None:
+        """What one word in the place of the whole table stands for, as the table would have it; None if nothing here.
+
+        A driver's name chooses that driver, and is never asked about: ``network = "host"``.
+        """
+        return None
+
     def with_image(self, config: ImageConfig) -> Self:
         """The section where an image says what the spec leaves open. Raises ValueError for what cannot be meant."""
         return self
@@ -121,12 +143,6 @@ class Section(pydantic.BaseModel):
         if not open_fields:
             return self
         return type(self).model_validate({name: getattr(self, name) for name in self.model_fields_set} | open_fields)
-
-    @classmethod
-    def _extra(cls, name: str) -> Mapping[str, Any]:
-        """What :func:`setting` noted of a field."""
-        extra = cls.model_fields[name].json_schema_extra
-        return cast(Mapping[str, Any], extra) if isinstance(extra, dict) else {}
 
 
 def _tuple(value: Any) -> Any:
@@ -470,6 +486,8 @@ class App:
     """Where relative paths start: the directory of the file."""
     tables: Mapping[str, Mapping[str, Sections]] = field(default_factory=dict[str, Mapping[str, Sections]])
     """``tables["network"]["default"]``: the sections of ``[network.default]``."""
+    table_drivers: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """``table_drivers["network"]["default"]``: the driver chosen there, in tables where one can be chosen."""
     containers: Mapping[str, Container] = field(default_factory=dict[str, Container])
     source: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The file's content after interpolation, as plain values: what is kept of what was applied."""

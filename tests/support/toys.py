@@ -45,7 +45,7 @@ class Resources(Section):
 class Wire:
     @hookimpl
     def pycore_driver(self) -> Driver:
-        return Driver("network", "bridge", "A bridge.", default=True)
+        return Driver("network", "bridge", "A bridge.", default=True, of=("container", "network"))
 
     @hookimpl
     def pycore_sections(self) -> list[type[Section]]:

@@ -13,10 +13,16 @@ from support.toys import toys
 
 SCHEMA = json_schema(toys())
 CONTAINER: dict[str, Any] = SCHEMA["properties"]["container"]["additionalProperties"]
+NETWORK, WORD = CONTAINER["properties"]["network"]["anyOf"]
+
+
+def test_a_word_may_stand_in_the_place_of_a_table_with_drivers() -> None:
+    assert WORD["type"] == "string"
+    assert "anyOf" not in CONTAINER["properties"]["resources"]
 
 
 def test_a_field_keeps_its_words_and_its_change_class() -> None:
-    ports = CONTAINER["properties"]["network"]["properties"]["ports"]
+    ports = NETWORK["properties"]["ports"]
     assert ports == {
         "type": "array",
         "items": {"type": "string"},
@@ -29,7 +35,7 @@ def test_a_field_keeps_its_words_and_its_change_class() -> None:
 
 
 def test_a_driver_is_one_of_those_there_are() -> None:
-    assert CONTAINER["properties"]["network"]["properties"]["driver"] == {
+    assert NETWORK["properties"]["driver"] == {
         "enum": ["bridge", "host"],
         "default": "bridge",
         "description": "The network driver.",

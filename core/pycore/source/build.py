@@ -37,6 +37,7 @@ class Builder:
     def app(self, tree: Mapping[str, Any], directory: Path, default_name: str, file: str = "", text: str = "") -> App:
         """The App; worth having only if :attr:`problems` is empty afterwards. Raises PluginError."""
         name = self._name(tree.get("name", default_name))
+        tree = self._in_full(tree)
         for key in tree:
             if key != "name" and key not in self.kinds and len(self.problems) < MAX_PROBLEMS:
                 self._complain((key,), *self._stranger_at_top(key), at_key=True)
@@ -47,6 +48,11 @@ class Builder:
             directory=directory,
             tables={
                 kind: {each: sections for each, (_, sections) in entries.items()}
+                for kind, entries in named.items()
+                if kind != CONTAINER
+            },
+            table_drivers={
+                kind: {each: drivers[kind] for each, (drivers, _) in entries.items() if kind in drivers}
                 for kind, entries in named.items()
                 if kind != CONTAINER
             },
@@ -66,6 +72,31 @@ class Builder:
         if not tree.get(CONTAINER):
             self._complain((), "no container: a spec has at least one [container.NAME] table", at_key=True)
         return app
+
+    def _in_full(self, tree: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The tree with a table in each place where a container has a word instead: ``network = "host"``."""
+        containers = tree.get(CONTAINER)
+        if not isinstance(containers, dict):
+            return tree
+        words = [table for table in self.kinds[CONTAINER] if table.word]
+        whole = {
+            name: self._tables_for_words(name, cast(Tree, body), words) if isinstance(body, dict) else body
+            for name, body in cast(Tree, containers).items()
+        }
+        return {**tree, CONTAINER: whole}
+
+    def _tables_for_words(self, name: str, body: Tree, tables: Sequence[Table]) -> Tree:
+        found: Tree = {}
+        for table in tables:
+            word = body.get(table.word)
+            if isinstance(word, str):
+                meant = table.of_word(word)
+                if meant is None:
+                    drivers = f"; drivers are {', '.join(table.choices)}" if table.choices else ""
+                    message = f"{table.word}: {wording.shown(word)} stands for nothing{drivers}"
+                    self._complain((CONTAINER, name, table.word), message)
+                found[table.word] = meant or {}
+        return {**body, **found} if found else body
 
     def _names(self, service: str, sections: Sections) -> list[str]:
         """The containers that a table stands for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pycore.plugins import Owner, Plugins
 
@@ -30,10 +31,17 @@ class Table:
         """Every key that any plugin knows here, in the order of declaration."""
         return list(dict.fromkeys(name for owner in self.owners for name in owner.section.model_fields))
 
+    def of_word(self, word: str) -> dict[str, Any] | None:
+        """What one word in the place of this table stands for: a driver, or what a section says; None for nothing."""
+        if word in self.choices:
+            return {DRIVER: word}
+        meant = (owner.section.of_word(word) for owner in self.owners)
+        return next((dict(table) for table in meant if table is not None), None)
+
 
 def tables(plugins: Plugins) -> dict[str, list[Table]]:
     """Kind to its tables, the kind's own first: ``{"container": [container.*, container.*.isolation, ...]}``."""
-    patterns = {*plugins.tables(), *(f"{CONTAINER}.*.{area}" for area in plugins.areas())}
+    patterns = {*plugins.tables(), *(f"{CONTAINER}.*.{area}" for area in plugins.areas(CONTAINER))}
     kinds: dict[str, list[Table]] = {}
     for pattern in sorted(patterns):
         table = _table(pattern, plugins)
@@ -46,15 +54,7 @@ def _table(pattern: str, plugins: Plugins) -> Table:
     word = word.removeprefix(".")
     owners = tuple(plugins.sections_of(pattern))
     area = word if kind == CONTAINER else kind if not word else ""
-    choices = _choices(kind, area, owners, plugins)
+    choices = tuple(plugins.choices(area, kind))
     if not choices:
         return Table(pattern, kind, word, owners)
-    usual = plugins.default_driver(area)
-    return Table(pattern, kind, word, owners, area, choices, usual if usual in choices else choices[0])
-
-
-def _choices(kind: str, area: str, owners: tuple[Owner, ...], plugins: Plugins) -> tuple[str, ...]:
-    """A container chooses among all drivers of an area; ``[network.NAME]`` among those that have a say there."""
-    if kind == CONTAINER:
-        return tuple(sorted(plugins.drivers.get(area, ())))
-    return tuple(sorted({owner.driver.name for owner in owners if owner.driver and owner.driver.area == area}))
+    return Table(pattern, kind, word, owners, area, choices, plugins.default_driver(area, kind))

@@ -12,12 +12,16 @@ import random
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pycore.errors import UsageError
 from pycore.plugins import Plugins
-from pycore.spec import Section
+from pycore.source.layout import CONTAINER, Table, tables
+from pycore.spec import Fields, Section
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Form = Literal["text", "number", "integer", "switch", "list", "table"]
 
@@ -38,11 +42,14 @@ class Flag:
     form: Form
     inner: Form
     """What a table's values are."""
+    info: FieldInfo
+    part: str = ""
+    """Where the field is one of a table by name inside the section's field: its name there."""
 
     @property
     def key(self) -> str:
         """Where its value is kept in the parsed arguments."""
-        return f"{self.section.table}:{self.field}"
+        return f"{self.section.table}:{self.field}:{self.part}"
 
     @property
     def table(self) -> str:
@@ -57,14 +64,34 @@ def flags(plugins: Plugins) -> list[Flag]:
     for owner in plugins.owners:
         if not owner.section.table.startswith("container.*"):
             continue
-        for name, info in owner.section.model_fields.items():
-            names = tuple(flag for flag in owner.section.flags_of(name) if flag not in seen)
+        for flag in _flags_of(owner.section):
+            names = tuple(name for name in flag.names if name not in seen)
             if names:
                 seen.update(names)
-                form = _form(info.annotation)
-                inner = _form(typing.get_args(info.annotation)[1]) if form == "table" else form
-                found.append(Flag(names, owner.section, name, form, inner))
+                found.append(replace(flag, names=names))
     return found
+
+
+def _flags_of(section: type[Section]) -> Iterator[Flag]:
+    for name, info in section.model_fields.items():
+        if section.flags_of(name):
+            form = _form(info.annotation)
+            inner = _form(typing.get_args(info.annotation)[1]) if form == "table" else form
+            yield Flag(section.flags_of(name), section, name, form, inner, info)
+        for fields in _inside(info.annotation):
+            for part, inside in fields.model_fields.items():
+                if fields.flags_of(part):
+                    form = _form(inside.annotation)
+                    yield Flag(fields.flags_of(part), section, name, form, form, inside, part)
+
+
+def _inside(annotation: Any) -> Iterator[type[Fields]]:
+    """What the values of a table by name are, where they are tables that declare fields themselves."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict and isinstance(arguments[1], type) and issubclass(arguments[1], Fields):
+        yield arguments[1]
+    for argument in arguments:
+        yield from _inside(argument)
 
 
 def _form(annotation: Any) -> Form:
@@ -87,11 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
     parser.add_argument("--rm", action="store_true", help="remove the container when it has ended")
     parser.add_argument("--name", help="the container's name; made up if it is left out")
     parser.add_argument("--print-toml", action="store_true", help="print the spec, and run nothing")
-    for area in plugins.areas():
-        choices = sorted(plugins.drivers[area])
-        parser.add_argument(
-            f"--{area}", *_HABITS.get(area, ()), metavar="DRIVER", help=f"{area} driver: {', '.join(choices)}"
-        )
+    for table in _areas(plugins):
+        text = f"{table.area}, in a word: {', '.join(table.choices)}, or what else may be there"
+        names = (f"--{table.area}", *_HABITS.get(table.area, ()))
+        parser.add_argument(*names, dest=table.area, action="append", metavar="WORD", default=[], help=text)
     for flag in flags(plugins):
         _add_flag(parser, flag)
     parser.add_argument("image", metavar="IMAGE", help="host, or the path of a directory or a tar file")
@@ -99,9 +125,9 @@ def add_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
 
 
 def _add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
-    doc = (flag.section.model_fields[flag.field].description or "").replace("%", "%%")
+    doc = (flag.info.description or "").replace("%", "%%")
     text = doc.partition(". ")[0].rstrip(".")
-    metavar = flag.field.upper()
+    metavar = (flag.part or flag.field).upper()
     if flag.form == "switch":
         # --no-X where the field is on by default would be a second syntax: BooleanOptionalAction gives both.
         parser.add_argument(*flag.names, dest=flag.key, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -119,14 +145,31 @@ def spec(arguments: argparse.Namespace, plugins: Plugins, environment: Mapping[s
     container: dict[str, Any] = {"image": arguments.image}
     if arguments.command:
         container["command"] = arguments.command
-    for area in plugins.areas():
-        chosen = getattr(arguments, area)
-        if chosen:
-            container.setdefault(area, {})["driver"] = chosen
+    for table in _areas(plugins):
+        for word in getattr(arguments, table.area):
+            container[table.area] = _added(container.get(table.area, {}), _meant(table, word))
     _fill(container, flags(plugins), arguments, environment)
     source: dict[str, Any] = {"name": name, "container": {name: container}}
     source |= plugins.run_tables(source, name)
     return to_toml(source)
+
+
+def _areas(plugins: Plugins) -> list[Table]:
+    """The tables of a container in which a driver can be chosen."""
+    return [table for table in tables(plugins)[CONTAINER] if table.word and table.choices]
+
+
+def _meant(table: Table, word: str) -> dict[str, Any]:
+    meant = table.of_word(word)
+    if meant is None:
+        raise UsageError(f"--{table.area} {word}: no such driver; there are {', '.join(table.choices)}")
+    return meant
+
+
+def _added(table: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Two words in one table: what are lists in both become one."""
+    joined = {key: [*table[key], *more[key]] for key in table if isinstance(more.get(key), list)}
+    return {**table, **more, **joined}
 
 
 def _fill(
@@ -137,7 +180,16 @@ def _fill(
         value = getattr(arguments, flag.key, None)
         if value is not None:
             table = container.setdefault(flag.table, {}) if flag.table else container
-            table[flag.field] = _pairs(value, environment, flag) if flag.form == "table" else value
+            value = _pairs(value, environment, flag) if flag.form == "table" else value
+            table[flag.field] = _of_first(table, flag, value) if flag.part else value
+
+
+def _of_first(table: Mapping[str, Any], flag: Flag, value: Any) -> dict[str, Any]:
+    """The field as a table by name, with a value for the first thing in it."""
+    known = table.get(flag.field, flag.section.model_fields[flag.field].default)
+    named: dict[str, Any] = known if isinstance(known, dict) else {name: {} for name in known}
+    first = next(iter(named))
+    return {**named, first: {**named[first], flag.part: value}}
 
 
 def add_exec_arguments(parser: argparse.ArgumentParser, plugins: Plugins) -> None:
@@ -163,7 +215,7 @@ def changes(arguments: argparse.Namespace, plugins: Plugins, environment: Mappin
 
 
 def _exec_flags(plugins: Plugins) -> list[Flag]:
-    return [flag for flag in flags(plugins) if flag.section.is_for_execute(flag.field)]
+    return [flag for flag in flags(plugins) if not flag.part and flag.section.is_for_execute(flag.field)]
 
 
 def _made_up() -> str:

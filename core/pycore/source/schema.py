@@ -33,7 +33,7 @@ def json_schema(plugins: Plugins) -> Schema:
         named = _table(shapes[0], sections)
         for table in shapes:
             if table.word:
-                named["properties"][table.word] = _table(table, sections)
+                named["properties"][table.word] = _or_word(table, _table(table, sections))
         properties[kind] = {"type": "object", "propertyNames": _NAME, "additionalProperties": named}
     properties[CONTAINER]["minProperties"] = 1
     return {
@@ -75,6 +75,14 @@ def _table(table: Table, sections: dict[type[Section], Schema]) -> Schema:
         }
     whole: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return {**whole, "required": required} if required else whole
+
+
+def _or_word(table: Table, schema: Schema) -> Schema:
+    """A word may stand in the place of a table in which a driver can be chosen."""
+    if not table.choices:
+        return schema
+    word = {"type": "string", "description": f"The {table.area} driver, or what else a word can say here."}
+    return {"anyOf": [schema, word]}
 
 
 def _tidy(schema: Any) -> Any:

@@ -20,7 +20,13 @@ from pycore_network.holders import port_problem
 from pycore_network.leftovers import leftovers
 from pycore_network.ops import bridge as ops
 
-DRIVER = Driver("network", "bridge", "A network of the host's own, with a way out and published ports.", default=True)
+DRIVER = Driver(
+    "network",
+    "bridge",
+    "A network of the host's own, with a way out and published ports.",
+    default=True,
+    of=("container", "network"),
+)
 
 DEFAULT = "default"
 """The network that an app has without declaring one."""

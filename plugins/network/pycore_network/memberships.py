@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from pycore.spec import Change, Many, Name, Section, Text, setting
+from pycore.spec import Change, Fields, Many, Name, Section, Text, setting
 
 from pycore_network.networks import DEFAULT, AddressText, Network, OneOfAFamily
 
@@ -32,10 +32,8 @@ def _alias(text: str) -> str:
     return text
 
 
-class Attachment(pydantic.BaseModel):
+class Attachment(Fields):
     """How a container is in one of its networks."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
 
     aliases: Many[Annotated[Text, pydantic.AfterValidator(_alias)]] = setting(
         (), doc="More names for it there.", change=Change.LIVE, example=["db"], flags=("--network-alias",)
