@@ -14,6 +14,7 @@ _COMMAND = re.compile(r"(?:[^;\n{]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})+")
 _TABLE = re.compile(r"(?:add |create )?table (?P<table>\w+ \S+)(?: (?P<body>\{.*))?", re.DOTALL)
 _DELETE_TABLE = re.compile(r"(?P<verb>delete|destroy) table (?P<table>\w+ \S+)")
 _ADD_SET = re.compile(r"add (?:set|map|chain) (?P<table>\w+ \S+) (?P<name>\S+).*", re.DOTALL)
+_FLUSH = re.compile(r"flush (?:set|map) (?P<table>\w+ \S+) (?P<set>\S+)")
 _ELEMENT = re.compile(
     r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL
 )
@@ -40,6 +41,8 @@ class Nft:
     def _run(self, command: str) -> None:
         if match := _ELEMENT.fullmatch(command):
             self._elements(match["verb"], self._set(match["table"], match["set"]), match["elements"])
+        elif match := _FLUSH.fullmatch(command):
+            self._set(match["table"], match["set"]).clear()
         elif match := _DELETE_TABLE.fullmatch(command):
             if match["table"] not in self.tables and match["verb"] != "destroy":
                 raise fail(errno.ENOENT, match["table"])

@@ -19,8 +19,8 @@ Handler = Callable[[int], None]
 class Loop:
     """What is called when there is something to do on a descriptor. All but post and end is for its own thread.
 
-    ``deadline`` says when ``expire`` is to be called next, by time.monotonic(), None for never. Both may be set until the
-    first descriptor is watched.
+    ``deadline`` says when ``expire`` is to be called next, by time.monotonic(), None for never. Both may be set until
+    the first descriptor is watched.
     """
 
     def __init__(self, name: str) -> None:

@@ -7,12 +7,15 @@ from ipaddress import ip_address
 from typing import Annotated, ClassVar
 
 import pydantic
-from pycore.hookspecs import Host, hookimpl
+from pycore.hookspecs import Host, Service, hookimpl
+from pycore.linux.kernel import Kernel
 from pycore.ops import Operation
 from pycore.spec import Change, Container, Many, Section, Text, setting
 
 from pycore_network.addresses import lease_of
 from pycore_network.ops.names import NameFile, NameFiles
+from pycore_network.resolver.policy import Free
+from pycore_network.resolver.service import ResolverService
 
 _FILES = ("hosts", "hostname", "resolv.conf")
 
@@ -72,6 +75,12 @@ class Names(Section):
 @hookimpl
 def pycore_sections() -> list[type[Section]]:
     return [Names]
+
+
+@hookimpl
+def pycore_service(host: Host, kernel: Kernel) -> Service:
+    """The resolver."""
+    return ResolverService(host, kernel, Free)
 
 
 @hookimpl

@@ -25,11 +25,17 @@ table inet {table} {{
     map ports_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
     map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 
+    # Queries for names, sent to a gateway: what answers them listens on the host's loopback.
+    map resolver {{ type inet_service : ipv4_addr . inet_service; }}
+    set askers {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 10s; }}
+
     # route_localnet lets answers reach the host's 127.0.0.1; nothing else from a container may go there.
     # Before conntrack, so answers still carry the address they were masqueraded to.
     chain guard {{
         type filter hook prerouting priority raw; policy accept;
         iifname @bridges ip daddr 127.0.0.0/8 drop
+        iifname @bridges meta l4proto {{ tcp, udp }} th dport 53 fib daddr . iif type local update @askers \
+            {{ ip saddr limit rate over 500/second burst 1000 packets }} drop
     }}
 
     chain publish {{
@@ -40,6 +46,7 @@ table inet {table} {{
     # From other hosts and from containers.
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
+        iifname @bridges fib daddr . iif type local meta l4proto {{ tcp, udp }} dnat ip to th dport map @resolver
         fib daddr type local jump publish
     }}
 
@@ -93,6 +100,11 @@ def delete_network(table: str, bridge: str, subnet: str) -> str:
 def _network(verb: str, table: str, bridge: str, subnet: str) -> str:
     elements = {"bridges": f'"{bridge}"', "within": f'"{bridge}" . "{bridge}"', "subnets": subnet}
     return "\n".join(f"{verb} element inet {table} {name} {{ {element} }}" for name, element in elements.items())
+
+
+def lead_queries(table: str, address: str, port: int) -> str:
+    """Lead queries for names to where they are answered; one that is led elsewhere until now is led here."""
+    return f"flush map inet {table} resolver\nadd element inet {table} resolver {{ 53 : {address} . {port} }}"
 
 
 def add_ports(table: str, keys: Iterable[Key], targets: Iterable[tuple[str, int]], who: str) -> str:
