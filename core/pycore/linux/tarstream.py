@@ -9,7 +9,8 @@ import enum
 import functools
 import re
 import struct
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -154,43 +155,43 @@ class _Stream:
     def __init__(self, source: Readable) -> None:
         self._source = source
         self._skip = source.skip if isinstance(source, Skipping) else None
-        self._chunk = memoryview(b"")
+        self._chunk = b""
+        self._at = 0
+        """Where in the chunk the next byte is."""
         self._before = 0
-        """Bytes before the rest of the chunk."""
+        """Bytes before the chunk."""
 
     @property
     def position(self) -> int:
-        return self._before
+        return self._before + self._at
 
     def some(self, most: int) -> memoryview:
         """At least one byte. Raises EOFError at the end."""
-        if not self._chunk and not self._more():
+        if self.at_end():
             raise EOFError("unexpected end of data")
-        data, self._chunk = self._chunk[:most], self._chunk[most:]
-        self._before += len(data)
+        data = memoryview(self._chunk)[self._at : self._at + most]
+        self._at += len(data)
         return data
 
     def exactly(self, count: int) -> bytes:
         """So many bytes. Raises EOFError."""
-        data = bytes(self._chunk[:count])
-        self._chunk = self._chunk[count:]
-        self._before += len(data)
+        data = self._chunk[self._at : self._at + count]
+        self._at += len(data)
         while len(data) < count:
             data += self.some(count - len(data))
         return data
 
     def at_end(self) -> bool:
-        return not self._chunk and not self._more()
+        return self._at == len(self._chunk) and not self._more()
 
     def skip_to(self, position: int) -> None:
         """Raises EOFError."""
-        while self._before < position:
-            left = position - self._before
-            if self._chunk or self._skip is None:
+        while (left := position - self.position) > 0:
+            if self._at < len(self._chunk) or self._skip is None:
                 self.some(left)
             else:
                 self._skip(left)
-                self._before = position
+                self._before += left
 
     def drain(self) -> None:
         """All that is left."""
@@ -198,7 +199,8 @@ class _Stream:
             self.some(CHUNK)
 
     def _more(self) -> bool:
-        self._chunk = memoryview(self._source.read(CHUNK))
+        self._before += len(self._chunk)
+        self._chunk, self._at = self._source.read(CHUNK), 0
         if self._before + len(self._chunk) > MAX_BYTES:
             raise Refused(f"it is larger than {MAX_BYTES >> 30} GiB when unpacked")
         return bool(self._chunk)
@@ -251,7 +253,7 @@ class _Reader:
             said = _number(block[_CHECKSUM])
         except ValueError:
             said = -1
-        if said != _sum(block) and said != _sum(struct.unpack("512b", block)):  # of signed bytes: very old ones
+        if said != _sum(block) and said != _signed_sum(block):  # of signed bytes: very old ones
             raise ValueError("no end mark and no sound header after the last entry")
         return block
 
@@ -261,9 +263,7 @@ class _Reader:
             raise ValueError("a header has a negative size")
         if self._stream.position - self._begun + size > MAX_HEADER:
             raise Refused("an entry is too long")
-        data = self._stream.exactly(size)
-        self._stream.exactly(-size % BLOCK)
-        return data
+        return self._stream.exactly(size + -size % BLOCK)[:size]
 
     def _remember(self, data: bytes) -> None:
         self._globals |= _records(data)
@@ -410,9 +410,18 @@ def _records(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def _sum(block: Sequence[int]) -> int:
-    """With blanks where it stands itself."""
-    return sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20
+def _sum(block: bytes) -> int:
+    """Of a header's bytes, with blanks where it stands itself. The lower half of an Adler-32 is one more than the sum,
+    as long as that is below 65,521: of up to 256 bytes. It takes a tenth of the time of sum().
+    """
+    halves = zlib.adler32(block[:256]) % 65536 + zlib.adler32(block[256:]) % 65536 - 2
+    return halves - sum(block[_CHECKSUM]) + 8 * 0x20
+
+
+def _signed_sum(block: bytes) -> int:
+    """The same, as very old archives have it."""
+    numbers = struct.unpack("512b", block)
+    return sum(numbers) - sum(numbers[_CHECKSUM]) + 8 * 0x20
 
 
 @functools.lru_cache(maxsize=1000)
