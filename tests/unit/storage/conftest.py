@@ -36,7 +36,7 @@ def make(host: Host) -> Make:
             for volume, shared in (declared or {}).items()
         }
         containers: dict[str, Container] = {}
-        app = App("shop", Path("/spec"), {"volume": tables}, containers)
+        app = App("shop", Path("/spec"), {"volume": tables}, containers=containers)
         root = {key: fields.pop(key) for key in ("read_only", "size", "volatile") if key in fields}
         sections = {
             Process: Process(image=image),
