@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import os
 import stat
 import tarfile
@@ -87,6 +88,36 @@ def test_everything_is_kept(tree: Path) -> None:
     assert ((tree / "s").lstat().st_uid, os.readlink(tree / "s")) == (3, "/f")
     directory = (tree / "d").stat()
     assert (directory.st_uid, stat.S_IMODE(directory.st_mode), directory.st_mtime) == (7, 0o1777, 5)
+
+
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+"""cap_net_raw=ep, as ping(8) has it in images (linux/capability.h, struct vfs_cap_data)."""
+
+
+def test_attributes_of_files_and_directories(tree: Path) -> None:
+    info, data = entry("ping", b"x", uid=3)
+    info.pax_headers = {"SCHILY.xattr.security.capability": CAPABILITY.decode("latin-1")}
+    directory = entry("d")
+    directory[0].pax_headers = {"SCHILY.xattr.user.note": "yes"}
+    unpacked(tree, tar((info, data), directory))
+    assert os.getxattr(tree / "ping", "security.capability") == CAPABILITY
+    assert os.getxattr(tree / "d", "user.note") == b"yes"
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_ids_that_seven_digits_have_no_room_for(tree: Path, form: int) -> None:
+    unpacked(tree, tar(entry("f", b"", uid=3_000_000, gid=4_000_000_000), form=form))
+    info = (tree / "f").stat()
+    assert (info.st_uid, info.st_gid) == (3_000_000, 4_000_000_000)
+
+
+def test_what_is_said_for_all_entries_once(tree: Path) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", pax_headers={"gid": "33", "comment": "made by git archive"}) as archive:
+        for name in ("a", "b"):
+            archive.addfile(*entry(name)[:1])
+    unpacked(tree, made.getvalue())
+    assert [(tree / name).stat().st_gid for name in ("a", "b")] == [33, 33]
 
 
 # -- whiteouts -----------------------------------------------------------------------------------------------

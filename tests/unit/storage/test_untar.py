@@ -85,10 +85,12 @@ def refused(tmp_path: Path, archive: str, words: str) -> None:
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_what_is_in_it_comes_out(tmp_path: Path, mode: str, form: int) -> None:
     long = "d/" + "n" * 90
+    longer = f"d/{'d' * 60}/{'n' * 90}"
     with tarfile.open(tmp_path / "image", mode, format=form) as tar:  # type: ignore[call-overload]
         for info, data in (
             entry("./", mode=0o750),
             entry("d", mode=0o1777),
+            entry(longer, b"y"),
             entry(long, b"x" * 3_000_000, mode=0o640, mtime=1_000_000_000),
             entry("d/empty", b""),
             link("d/soft", "../../../etc/passwd"),
@@ -101,6 +103,7 @@ def test_what_is_in_it_comes_out(tmp_path: Path, mode: str, form: int) -> None:
     assert stat.S_IMODE(root.stat().st_mode) == 0o750
     assert stat.S_IMODE((root / "d").stat().st_mode) == 0o1777
     assert (root / long).read_bytes() == b"x" * 3_000_000
+    assert (root / longer).read_bytes() == b"y"
     assert (root / long).stat().st_mtime == 1_000_000_000
     assert (root / long).samefile(root / "d/hard")
     assert os.readlink(root / "d/soft") == "../../../etc/passwd"
