@@ -12,7 +12,6 @@ from typing import cast
 import dns.exception
 import dns.flags
 import dns.message
-import dns.opcode
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -68,12 +67,12 @@ def read(wire: bytes, *, stream: bool) -> Query | bytes | None:
     """What is asked; or what is to be said to what cannot be answered; or None, where nothing is to be said."""
     if len(wire) < _HEADER or wire[2] & 0x80:  # an answer: who answers answers could be kept busy by two of us
         return None
+    if wire[2] & 0x78:  # before the rest is looked at: an update, say, has other sections
+        return _error(wire, dns.rcode.NOTIMP)
     try:
         message = dns.message.from_wire(wire)
     except Exception:  # whatever it is that dnspython makes of what anybody sends
         return _error(wire, dns.rcode.FORMERR)
-    if message.opcode() != dns.opcode.QUERY:
-        return _error(wire, dns.rcode.NOTIMP)
     end = _question_end(wire)
     if len(message.question) != 1 or not end:
         return _error(wire, dns.rcode.FORMERR)
@@ -154,7 +153,7 @@ def _answer(query: Query, records: Sequence[dns.rdata.Rdata], ttl: int) -> bytes
         alike = [record for record in records if record.rdtype == kind]
         if alike:
             response.answer.append(dns.rrset.from_rdata_list(name, ttl, alike))
-    return response.to_wire(max_size=query.room, prefer_truncation=True)
+    return response.to_wire(max_size=query.room, prefer_truncation=True, want_shuffle=False)
 
 
 def reversed_address(query: Query) -> str:
