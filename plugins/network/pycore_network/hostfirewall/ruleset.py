@@ -14,13 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 from pycore.hookspecs import Host
+from pycore.linux.look import Look
 
 Statement = Mapping[str, Any]
 """One of a rule's: ``{"match": {...}}``, ``{"drop": None}`` (libnftables-json(5))."""
 
-_CLAIM = "tables of others"
 _TABLES = " "
-"""In the claims: the names of the tables; all others are named by themselves."""
+"""Among the texts: the names of the tables; all others are named by themselves."""
+_NOTHING = '{"nftables": []}'
 
 
 @dataclass(frozen=True)
@@ -79,38 +80,36 @@ class Ruleset:
         return ((table, chain) for _, _, table, chain in sorted(found, key=lambda each: each[:2]))
 
 
-def read(host: Host) -> Ruleset:
-    """The tables of others on this host; none where they cannot be read, for want of the library or the power."""
-    texts = host.claims.setdefault(_CLAIM, {})
+def read(look: Look, texts: dict[str, str], but: str = "") -> Ruleset:
+    """The tables on this host, without those of one name; none where they cannot be read, for want of the library or
+    of power. ``texts`` is where what was read is kept for the next time.
+    """
     try:
         if _TABLES not in texts:
-            texts[_TABLES] = "\n".join(
-                name for name in host.look.nft_tables() if name.partition(" ")[2] != host.instance
-            )
-        return Ruleset([_table(host, name) for name in texts[_TABLES].splitlines()])
+            texts[_TABLES] = "\n".join(name for name in look.nft_tables() if name.partition(" ")[2] != but)
+        return Ruleset([_table(look, texts, name) for name in texts[_TABLES].splitlines()])
     except OSError:
         texts[_TABLES] = ""
         return Ruleset(())
 
 
-def rule_text(host: Host, table: Table, chain: str, handle: int) -> str:
-    """A rule as people write it; empty where it has gone meanwhile."""
-    try:
-        return host.look.nft_rules(table.full_name, chain).get(handle, "")
-    except OSError:
-        return ""
+def of_others(host: Host) -> Ruleset:
+    """The tables of others on this host."""
+    return read(host.look, host.claims.setdefault("tables of others", {}), host.instance)
 
 
-def _table(host: Host, full_name: str) -> Table:
-    texts = host.claims[_CLAIM]
+def _table(look: Look, texts: dict[str, str], full_name: str) -> Table:
     if full_name not in texts:
-        texts[full_name] = host.look.nft_contents(full_name)
+        texts[full_name] = look.nft_contents(full_name)
     family, _, name = full_name.partition(" ")
 
     def elements(of: str) -> Sequence[Any]:
         key = f"{full_name} {of}"
         if key not in texts:
-            texts[key] = host.look.nft_contents(full_name, of)
+            try:
+                texts[key] = look.nft_contents(full_name, of)
+            except OSError:  # it has gone meanwhile
+                texts[key] = _NOTHING
         return _elements(texts[key])
 
     return Table(family, name, _chains(texts[full_name]), elements)

@@ -59,7 +59,7 @@ def _among(value: Value, elements: Any) -> bool | None:
 def bare(element: Any) -> Any:
     """An element without what stands beside it: a time, a counter, a comment."""
     about = cast("dict[str, Any]", element) if isinstance(element, dict) else {}
-    return about["elem"]["val"] if "elem" in about else element
+    return about["elem"]["val"] if "elem" in about else cast("Any", element)
 
 
 def any_of(answers: Iterable[bool | None]) -> bool | None:
