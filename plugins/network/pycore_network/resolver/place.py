@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pycore.linux.kernel import Kernel
 
+from pycore_network import ruleset
+
 ADDRESS = "127.0.0.1"
 _PORTS = range(914, 953)
 """Ports that nobody is assigned (IANA, Service Name and Transport Protocol Port Number Registry), and that only root
@@ -32,6 +34,12 @@ def recorded(kernel: Kernel, run_dir: str | Path) -> int:
         return 0
 
 
+def forget(kernel: Kernel, run_dir: str | Path) -> None:
+    """Nobody listens any more; nothing written down is fine."""
+    if kernel.exists(path_of(run_dir)):
+        kernel.unlink(path_of(run_dir))
+
+
 def take(kernel: Kernel, run_dir: Path, instance: str) -> tuple[int, socket.socket, socket.socket]:
     """Listen: a port, its UDP socket, its TCP socket. The last one's port where that is free. Raises OSError."""
     first = int.from_bytes(hashlib.sha256(instance.encode()).digest()[:2], "big")
@@ -50,3 +58,11 @@ def _take(kernel: Kernel, port: int) -> tuple[int, socket.socket, socket.socket]
     except BaseException:
         udp.close()
         raise
+
+
+def redirect(kernel: Kernel, run_dir: str | Path, table: str) -> None:
+    """Lead queries to where the resolver listens, if it does. Where there is no table, whoever makes it does this."""
+    port = recorded(kernel, run_dir)
+    if port:
+        with suppress(FileNotFoundError):
+            kernel.nft(ruleset.lead_queries(table, ADDRESS, port))

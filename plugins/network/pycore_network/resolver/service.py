@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pycore.errors import PycoreError
 from pycore.hookspecs import Host
 from pycore.linux.kernel import Kernel
 
-from pycore_network import ruleset
 from pycore_network.resolver import place
 
 if TYPE_CHECKING:
@@ -33,13 +31,14 @@ class ResolverService:
     def changed(self) -> None:
         """Begin with the first network, end with the last. Raises PycoreError where no port is to be had."""
         with self._lock:
-            needed = bool(self._kernel.listdir(f"{self._host.run_dir}/networks"))
-            if self._running and needed:
-                self._running.changed()
-            elif self._running:
+            if self._closed:
+                return
+            if not self._kernel.listdir(f"{self._host.run_dir}/networks"):
                 self._end()
-                self._kernel.unlink(place.path_of(self._host.run_dir))
-            elif needed and not self._closed:
+                place.forget(self._kernel, self._host.run_dir)
+            elif self._running:
+                self._running.changed()
+            else:
                 self._begin()
 
     def _begin(self) -> None:
@@ -50,8 +49,7 @@ class ResolverService:
             raise PycoreError(f"containers find no names: no port to listen at: {error.strerror or error}") from error
         try:
             kernel.replace(place.path_of(host.run_dir), str(port))
-            with suppress(FileNotFoundError):  # there is no table: whoever makes it looks where we listen
-                kernel.nft(ruleset.lead_queries(host.instance, place.ADDRESS, port))
+            place.redirect(kernel, host.run_dir, host.instance)
             self._running = self._run(udp, tcp)
         except BaseException as error:
             udp.close()
