@@ -486,11 +486,11 @@ class App:
     """Where relative paths start: the directory of the file."""
     tables: Mapping[str, Mapping[str, Sections]] = field(default_factory=dict[str, Mapping[str, Sections]])
     """``tables["network"]["default"]``: the sections of ``[network.default]``."""
-    table_drivers: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
-    """``table_drivers["network"]["default"]``: the driver chosen there, in tables where one can be chosen."""
     containers: Mapping[str, Container] = field(default_factory=dict[str, Container])
     source: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The file's content after interpolation, as plain values: what is kept of what was applied."""
+    table_drivers: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """``table_drivers["network"]["default"]``: the driver chosen there, in tables where one can be chosen."""
     file: str = field(default="", compare=False)
     """The file's name as the user gave it, for messages."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
