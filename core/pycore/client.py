@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import sys
 
-from pycore import __version__
+from pycore import __version__, places
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from _socket import socket as Socket  # noqa: N812  # as a type
     from collections.abc import Sequence
 
-DEFAULT_RUN_DIR = "/run/pycore"
-DEFAULT_DATA_DIR = "/var/lib/pycore"
-
+LOOKING = ("plan", "doctor", "supervise")
+"""Those of the next that look at the host as who changes it."""
 LOCAL = ("check", "plan", "plugins", "schema", "doctor", "supervise", "systemd", "help")
 """Verbs that change nothing, and the supervisor itself: they are done in this process."""
 
@@ -48,8 +47,8 @@ class Option:
     """The options before the verb: where things are."""
 
     def __init__(self, words: list[str]) -> None:
-        self.run_dir = os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR
-        self.data_dir = os.environ.get("PYCORE_DATA_DIR") or DEFAULT_DATA_DIR
+        self.run_dir = os.environ.get("PYCORE_RUN_DIR") or places.run_dir()
+        self.data_dir = os.environ.get("PYCORE_DATA_DIR") or places.data_dir()
         self.words = self._take(words)
 
     def _take(self, words: list[str]) -> list[str]:
@@ -85,15 +84,11 @@ def main() -> None:
     words = option.words
     verb = verb_of(words)
     if _is_local(verb, words) or not words or words[0] in ("-h", "--help", "--version") or _asks_for_help(verb, words):
+        if os.geteuid() and verb in LOOKING and not _asks_for_help(verb, words):
+            _be_root(option.run_dir, record=verb == "supervise")
         from pycore.cli import main_local
 
         sys.exit(main_local(words, option.run_dir, option.data_dir))
-    if os.geteuid() != 0:
-        fail(
-            f"`pycore {verb}` needs root: namespaces, mounts and networks are made for the container",
-            125 if verb in STARTING else 1,
-            f"sudo pycore {verb} ...",
-        )
     try:
         status = ask(option, Settings(verb))
     except KeyboardInterrupt:  # before there was a supervisor to be told of it
@@ -106,6 +101,17 @@ def main() -> None:
         )
     # Nothing is left to be written or freed: skip what the interpreter does at its end.
     os._exit(status or 0)
+
+
+def _be_root(run_dir: str, record: bool) -> None:
+    """A normal user's pycore sees the host as the one that acts does."""
+    from pycore.errors import SupervisorError
+    from pycore.linux import rootless
+
+    try:
+        rootless.enter(run_dir, record=record)
+    except SupervisorError as error:
+        fail(error.message, error.exit_status, error.hint or "")
 
 
 def _is_local(verb: str, words: list[str]) -> bool:
@@ -292,6 +298,7 @@ def connect(option: Option) -> Socket:
     except FileNotFoundError:
         pass
     else:
+        _refuse_foreign(option.run_dir, directory)
         # A socket's address holds 107 bytes; by way of the descriptor the run dir may be of any length.
         try:
             connection.connect(f"/proc/self/fd/{directory}/{SOCKET_FILE}")
@@ -300,6 +307,7 @@ def connect(option: Option) -> Socket:
             pass
         finally:
             os.close(directory)
+    from pycore.errors import SupervisorError
     from pycore.resident.supervisor import start_supervisor
 
     try:
@@ -312,4 +320,13 @@ def connect(option: Option) -> Socket:
             125,
             "choose another place with --run-dir",
         )
+    except SupervisorError as error:
+        fail(error.message, 125, error.hint or "")
     return connection
+
+
+def _refuse_foreign(run_dir: str, directory: int) -> None:
+    """Whoever owns the run dir gets our environment and our streams: that is nobody else, for a normal user."""
+    user = os.geteuid()
+    if user and os.fstat(directory).st_uid != user:
+        fail(f"{run_dir} is another user's", 125, "choose another place with --run-dir")

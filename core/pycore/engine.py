@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pycore import places
 from pycore.convergence.applying import FETCHED, Apply, Back, Cancel, Progress, quiet, stop_order
 from pycore.convergence.changes import finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError, noted
-from pycore.hookspecs import DEFAULT_RUN_DIR, DiskUse, Host, Snapshot
+from pycore.hookspecs import DiskUse, Host, Snapshot
 from pycore.launch.launcher import ExitHandler, Launcher, SpawnerLauncher, Stdio
 from pycore.life.attachment import Attachment
 from pycore.life.execute import Executor, Timing
@@ -53,8 +54,6 @@ from pycore.records.state import AppRecord, ContainerRecord, State
 from pycore.resolve import resolve
 from pycore.source.load import load_file, load_text
 from pycore.spec import NAME_PATTERN, App, Container
-
-DEFAULT_DATA_DIR = Path("/var/lib/pycore")
 
 Call = Callable[[str, Sequence[str], Stdio], Execution]
 """Calls ``MODULE:FUNCTION`` with words and streams."""
@@ -107,10 +106,10 @@ class Engine:
         on at once.
         """
         self.starts = starts
-        self.run_dir = Path(run_dir or os.environ.get("PYCORE_RUN_DIR") or DEFAULT_RUN_DIR).absolute()
-        self.data_dir = Path(data_dir or os.environ.get("PYCORE_DATA_DIR") or DEFAULT_DATA_DIR).absolute()
-        self.plugins = plugins or load_plugins()
+        self.run_dir = Path(run_dir or os.environ.get("PYCORE_RUN_DIR") or places.run_dir()).absolute()
+        self.data_dir = Path(data_dir or os.environ.get("PYCORE_DATA_DIR") or places.data_dir()).absolute()
         self.kernel = kernel or Kernel()
+        self.plugins = plugins or load_plugins(rootless=not self.kernel.owns_network())
         self.state = State(self.run_dir, self.data_dir)
         self.executor = executor or Executor()
         self._make_launcher = launcher or partial(SpawnerLauncher, self.run_dir)

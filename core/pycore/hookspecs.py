@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
+from pycore import places
 from pycore.errors import Problem
 from pycore.image import Image
 from pycore.linux.layered import Change
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pycore.linux.kernel import Kernel
     from pycore.logs import Log
 
-DEFAULT_RUN_DIR = Path("/run/pycore")
 
 GROUP = "pycore"
 """The entry-point group, and pluggy's project name."""
@@ -49,6 +49,8 @@ class Driver:
     doc: str
     default: bool = False
     """Whether it is taken where the spec names none. One driver of an area says so."""
+    rootless: bool = False
+    """Whether it is taken in its place where pycore has no power over the host's network: for a normal user."""
     of: tuple[str, ...] = ("container",)
     """The kinds of tables in which it may be chosen: ``container`` for ``[container.NAME.network]``, ``network`` for
     ``[network.NAME]``. The hooks of one that no container can choose are called for every container."""
@@ -264,7 +266,7 @@ class Host:
         """A word that names this pycore on the host, for cgroups, links and nft tables: ``pycore`` for the usual
         run dir, with a short hash of the path for any other, so that two of them never touch each other's things.
         """
-        if self.run_dir == DEFAULT_RUN_DIR:
+        if str(self.run_dir) == places.RUN_DIR:
             return "pycore"
         return f"pycore-{hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:6]}"
 

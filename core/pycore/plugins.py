@@ -65,6 +65,8 @@ class Plugins:
     """Entry points that could not be loaded, and why."""
     distributions: dict[str, str] = field(default_factory=dict[str, str])
     """Plugin name to the distribution and version it came from."""
+    rootless: bool = False
+    """Whether drivers are chosen for a pycore that has no power over the host's network."""
     _driver_of: dict[str, Driver] = field(default_factory=dict[str, Driver])
     _cache: dict[str, list[tuple[str, pluggy.HookCaller]]] = field(
         default_factory=dict[str, "list[tuple[str, pluggy.HookCaller]]"]
@@ -102,7 +104,10 @@ class Plugins:
     def default_driver(self, area: str, kind: str) -> str:
         """The one of them that serves where none is named."""
         choices = self.choices(area, kind)
-        return next((name for name in choices if self.drivers[area][name].default), choices[0])
+        drivers = [self.drivers[area][name] for name in choices]
+        if self.rootless and (found := next((driver.name for driver in drivers if driver.rootless), "")):
+            return found
+        return next((driver.name for driver in drivers if driver.default), choices[0])
 
     def sections_of(self, table: str, drivers: Mapping[str, str] | None = None) -> list[Owner]:
         """Who owns fields of a table; with ``drivers``, only sections that count for this choice."""
@@ -334,7 +339,7 @@ def _exclusive(one: Driver | None, other: Driver | None) -> bool:
     return one is not None and other is not None and one.area == other.area and one.name != other.name
 
 
-def load_plugins(extra: Mapping[str, object] | None = None) -> Plugins:
+def load_plugins(extra: Mapping[str, object] | None = None, *, rootless: bool = False) -> Plugins:
     """All installed plugins, and ``extra`` ones by name (for tests). Raises PluginError on a broken contract."""
     from importlib.metadata import entry_points
 
@@ -359,4 +364,4 @@ def load_plugins(extra: Mapping[str, object] | None = None) -> Plugins:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(str(error)) from error
-    return Plugins(manager, broken=broken, distributions=distributions)
+    return Plugins(manager, broken=broken, distributions=distributions, rootless=rootless)

@@ -8,9 +8,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from pycore import places
 from pycore.cli.parser import Verb
 from pycore.cli.session import Session
-from pycore.client import DEFAULT_DATA_DIR, DEFAULT_RUN_DIR
 from pycore.engine import Engine
 from pycore.errors import PycoreError
 
@@ -52,9 +52,9 @@ def program() -> str:
 def unit(command: str, run_dir: str, data_dir: str) -> str:
     """The unit file. Only the supervisor is killed with it: containers run on, and the next one takes over."""
     words = [command]
-    if run_dir != DEFAULT_RUN_DIR:
+    if run_dir != places.RUN_DIR:
         words += ["--run-dir", run_dir]
-    if data_dir != DEFAULT_DATA_DIR:
+    if data_dir != places.DATA_DIR:
         words += ["--data-dir", data_dir]
     return _UNIT.format(command=" ".join(map(quoted, [*words, "supervise"])))
 

@@ -33,6 +33,7 @@ from pycore.launch.request import Request
 from pycore.linux import libc
 from pycore.linux.kernel import Kernel
 from pycore.linux.pidfd import Unreaped, exit_status, pid_of
+from pycore.linux.pidns import clone_into
 from pycore.ops import Context
 
 NAMESPACES: Mapping[str, int] = {
@@ -133,7 +134,6 @@ class Spawner:
             end.setblocking(False)
         self._code, self._since = protocol.code(), protocol.stamp()
         self._namespaces = _namespaces("self")
-        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
         """Serve until there is neither somebody to talk to nor a container."""
@@ -297,9 +297,7 @@ class Spawner:
         if function:
             flags &= CALL_NAMESPACES
         try:
-            if flags & libc.CLONE_NEWPID:
-                libc.setns(order.target, libc.CLONE_NEWPID)
-            pid, pidfd = libc.clone3(0)
+            pid, pidfd = clone_into(order.target) if flags & libc.CLONE_NEWPID else libc.clone3(0)
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 target = (order.target, flags & ~libc.CLONE_NEWPID)
@@ -308,17 +306,7 @@ class Spawner:
             if error.errno in (errno.ESRCH, errno.ENOMEM):  # a PID namespace takes nobody in once its init has ended
                 raise inside.ended(request.name) from None
             raise
-        finally:
-            if flags & libc.CLONE_NEWPID:
-                self._come_back()
         return pid, pidfd
-
-    def _come_back(self) -> None:
-        """Our next child is to be born in our own PID namespace again; without that we must not go on."""
-        try:
-            libc.setns(self._pid_namespace, libc.CLONE_NEWPID)
-        except OSError:
-            os._exit(1)
 
     def _different(self, target: int, name: str) -> int:
         """The namespaces of a process that are not ours, as CLONE_NEW* flags."""

@@ -408,8 +408,15 @@ class Kernel(Look):
             libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_RAISE, capability)
 
     def set_user(self, uid: int, gid: int, groups: Sequence[int]) -> None:
-        """Become a user: supplementary groups, then all group ids, then all user ids."""
-        os.setgroups(groups)
+        """Become a user: supplementary groups, then all group ids, then all user ids.
+
+        Where nobody may set groups, in the user namespace of a user who has one id alone, they stay what they are.
+        """
+        try:
+            os.setgroups(groups)
+        except PermissionError:
+            if groups or self.read("/proc/self/setgroups").strip() != "deny":
+                raise
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
 

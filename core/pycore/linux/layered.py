@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pycore.linux import libc
+from pycore.linux import libc, overlay
 
-OPAQUE = "trusted.overlay.opaque"
-_PRIVATE = "trusted.overlay."
-"""Of attributes that overlayfs notes down for itself."""
+PRIVATE = overlay.prefix()
+"""Of attributes that overlayfs notes down for itself. Settled by where this process is when this is imported."""
+OPAQUE = f"{PRIVATE}opaque"
 _CHUNK = 1 << 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -172,7 +172,7 @@ def _same_content(first: int, second: int) -> bool:
 
 def _attributes(fd: int) -> dict[str, bytes]:
     try:
-        return {name: os.getxattr(fd, name) for name in os.listxattr(fd) if not name.startswith(_PRIVATE)}
+        return {name: os.getxattr(fd, name) for name in os.listxattr(fd) if not name.startswith(PRIVATE)}
     except OSError:  # a file system without them
         return {}
 

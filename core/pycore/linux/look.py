@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -9,10 +10,16 @@ _CHUNK = 1 << 14
 """Read at a time: asked for a whole mebibyte at once, Python sets that much aside first, which takes 0.1 ms."""
 
 _LISTEN = "0A"
+_EVERY_ID = (1 << 32) - 1
+
 _UNCONNECTED = "07"
 
 
 class Look:
+_CAP_NET_ADMIN = 12
+_NS_GET_USERNS = 0xB701
+
+
     """Read-only questions to the host. A fake kernel answers them from memory."""
 
     def read(self, path: str, limit: int = 1 << 20) -> str:
@@ -110,6 +117,36 @@ class Look:
         return self.listdir("/sys/class/net")
 
     def link_master(self, name: str) -> str:
+    def id_ranges(self) -> list[tuple[int, int]]:
+        """(first, how many) of the user ids that there are for us, as we see them (user_namespaces(7))."""
+        try:
+            lines = self.read("/proc/self/uid_map").splitlines()
+        except OSError:
+            return [(0, _EVERY_ID)]
+        return [(int(words[0]), int(words[2])) for words in map(str.split, lines)]
+
+    def in_user_namespace(self) -> bool:
+        """Whether our root is not the host's."""
+        return self.id_ranges() != [(0, _EVERY_ID)]
+
+    def owns_network(self) -> bool:
+        """Whether devices may be made in this network namespace: we have the power, and it belongs to our user
+        namespace (ioctl_ns(2)).
+        """
+        if not self.capabilities() >> _CAP_NET_ADMIN & 1:
+            return False
+        network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = fcntl.ioctl(network, _NS_GET_USERNS)
+        except PermissionError:
+            return False
+        finally:
+            os.close(network)
+        try:
+            return os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
+        finally:
+            os.close(owner)
+
         """The bridge that a network device of this namespace is a port of; an empty string where it is none."""
         try:
             return os.path.basename(os.readlink(f"/sys/class/net/{name}/master"))

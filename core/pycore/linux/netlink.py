@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 
-from pycore.linux import libc
+from pycore.linux.netns import socket_in
 
 _HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port (netlink(7))."""
@@ -68,20 +68,11 @@ def _socket_here() -> socket.socket:
 
 
 def _socket_elsewhere(pid: int) -> socket.socket:
-    """setns(2) moves the calling thread alone, so other threads do not notice."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            libc.setns(theirs, libc.CLONE_NEWNET)
-        finally:
-            os.close(theirs)
-        try:
-            return _socket_here()
-        finally:
-            libc.setns(own, libc.CLONE_NEWNET)
+        return socket_in(namespace, _socket_here)
     finally:
-        os.close(own)
+        os.close(namespace)
 
 
 def _numbered(messages: Sequence[bytes]) -> Iterator[bytes]:

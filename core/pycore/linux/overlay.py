@@ -12,13 +12,27 @@ import errno
 import os
 import re
 from collections.abc import Generator, Sequence
+from functools import cache
 
 from pycore.errors import PycoreError
 from pycore.linux import libc
+from pycore.linux.look import Look
 
 MAX_LAYERS = 500
 """Lower layers of one overlay (OVL_MAX_STACK in fs/overlayfs)."""
 _COMMON = {"metacopy": "off", "redirect_dir": "nofollow", "index": "off"}
+
+
+@cache
+def prefix() -> str:
+    """How the attributes begin in which overlayfs notes things down for itself. In a user namespace nobody may write
+    those that others must not see.
+    """
+    return "user.overlay." if Look().in_user_namespace() else "trusted.overlay."
+
+
+def _flags(volatile: bool) -> list[str]:
+    return [*(["volatile"] if volatile else []), *(["userxattr"] if prefix() == "user.overlay." else [])]
 
 
 def mount(lower: Sequence[int], layer: int, *, volatile: bool = False) -> int:
@@ -122,8 +136,8 @@ def _one_by_one(lower: Sequence[int], layer: int, volatile: bool) -> int:
                 raise _TooOld from None
         for option, value in _COMMON.items():
             libc.fsconfig(context, option, value)
-        if volatile:
-            libc.fsconfig(context, "volatile", None)
+        for flag in _flags(volatile):
+            libc.fsconfig(context, flag, None)
         with _own(layer) as own:
             for option, fd in own.items():
                 libc.fsconfig(context, option, f"/proc/self/fd/{fd}")
@@ -166,7 +180,7 @@ def _at_once(lower: Sequence[int], layer: int, volatile: bool) -> int:
     named = {"lowerdir": ":".join(map(str, numbers)), **_COMMON}
     if layer >= 0:
         named |= {"upperdir": "own/upper", "workdir": "own/work"}
-    options = ",".join(f"{option}={value}" for option, value in named.items()) + (",volatile" if volatile else "")
+    options = ",".join([*(f"{option}={value}" for option, value in named.items()), *_flags(volatile)])
     with contextlib.ExitStack() as opened:
 
         def placed(fd: int) -> int:

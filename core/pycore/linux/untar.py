@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import IO
 
 from pycore.errors import PycoreError
-from pycore.linux import libc, rmtree, tarstream
+from pycore.linux import libc, overlay, rmtree, tarstream
 from pycore.linux.tarstream import Content, Entry, Kind
 
 MAX_DIRECTORIES = 500_000
@@ -396,7 +396,7 @@ def _set_attributes(fd: int, entry: Entry) -> None:
 
 def _make_opaque(directory: int) -> None:
     """Nothing of lower layers shows through it (overlayfs)."""
-    os.setxattr(directory, "trusted.overlay.opaque", b"y")
+    os.setxattr(directory, f"{overlay.prefix()}opaque", b"y")
 
 
 def _is_whiteout(info: os.stat_result) -> bool:

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pycore.client import GO_ON, OTHER_VERSION, SOCKET_FILE, VERSION
-from pycore.errors import PycoreError
+from pycore.errors import PycoreError, SupervisorError
 from pycore.launch import interpreter, limits
 from pycore.launch.address import connect, listen
 from pycore.launch.request import DEFAULT_PATH
+from pycore.linux import rootless
 from pycore.resident.notify import Notifier
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def start_supervisor(run_dir: str, data_dir: str, *, succeeding: bool = False) -
     The socket is bound and listens before the new process starts, so whoever connects is served once it is
     up: nobody has to try again and again. ``succeeding``: one of an older version makes way first.
     """
+    if os.geteuid():
+        rootless.check()
     with _starting(run_dir):
         if succeeding:
             from pycore.resident.succession import make_way
@@ -87,6 +90,9 @@ def supervise(run_dir: Path, data_dir: Path) -> None:
 def _starting(run_dir: str) -> Generator[None, None, None]:
     """One supervisor at a time is started in a run dir."""
     os.makedirs(run_dir, 0o711, exist_ok=True)
+    user = os.geteuid()
+    if user and os.stat(run_dir).st_uid != user:
+        raise SupervisorError(f"{run_dir} is another user's", hint="choose another place with --run-dir")
     lock = os.open(f"{run_dir}/starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -106,6 +112,7 @@ def _spawn(listener: socket.socket, run_dir: str, data_dir: str) -> None:
 
 def main() -> None:
     """Entered by a fresh interpreter: descriptor 3 listens, argv[1] is the run dir, argv[2] the data dir."""
+    rootless.enter(sys.argv[1], record=True)
     os.chdir("/")
     os.umask(0o022)
     serve(socket.socket(fileno=interpreter.FIRST), Path(sys.argv[1]), Path(sys.argv[2]), _linger())

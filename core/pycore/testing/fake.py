@@ -174,7 +174,10 @@ class FakeKernel(Kernel):
         self.processes: dict[int, Process] = {}
         self.listening: dict[str, dict[tuple[str, int], str]] = {"tcp": {}, "udp": {}}
         """Protocol to (address in the kernel's hex, port) to the process that holds it."""
-        self.host_routes: list[tuple[int, int]] = []
+        self.host_routes: list[str] = []
+        self.ids = [(0, (1 << 32) - 1)]
+        """(first, how many): another list for a normal user's pycore."""
+        self.network_is_ours = True
         self.quotas: dict[str, int] = {}
         """Directory to its limit in bytes."""
         self.keeps_quotas = True
@@ -340,6 +343,12 @@ class FakeKernel(Kernel):
 
     def capabilities(self) -> int:
         return _ALL_CAPABILITIES
+
+    def id_ranges(self) -> list[tuple[int, int]]:
+        return list(self.ids)
+
+    def owns_network(self) -> bool:
+        return self.network_is_ours
 
     def links(self) -> list[str]:
         return sorted(self.network.namespaces[HOST].links)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import pydantic
+from pycore.errors import Problem
 from pycore.hookspecs import Host, Requirement, hookimpl
 from pycore.launch.idmap import MapIds
 from pycore.launch.namespaces import Namespaces
@@ -103,6 +104,13 @@ def pycore_requirements(look: Look) -> Iterator[Requirement]:
     yield Requirement(
         "user namespaces", met=allowed, why='userns = "auto"', mend="sysctl -w user.max_user_namespaces=15000"
     )
+    if look.in_user_namespace():
+        yield Requirement(
+            "ids for users in containers (newuidmap, /etc/subuid, /etc/subgid)",
+            met=sum(count for _, count in look.id_ranges()) > 1,
+            why="root is the only user that containers have",
+            mend="apt-get install uidmap && usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+        )
 
 
 @hookimpl
@@ -115,8 +123,18 @@ def pycore_launch(container: Container, host: Host) -> Iterator[Operation]:
 @hookimpl
 def pycore_attach(container: Container, host: Host) -> Iterator[Operation]:
     """The ids of the user namespace."""
-    if has_user_namespace(container):
-        yield MapIds(*id_range(container))
+    if not has_user_namespace(container):
+        return
+    first, count = id_range(container)
+    if not any(start <= first and first + count <= start + length for start, length in host.look.id_ranges()):
+        host.problems.append(
+            Problem(
+                ("isolation", "userns"),
+                f"ids {first} to {first + count - 1} are not among those that this user has",
+                hint="leave `userns` out: a normal user's containers are all in a user namespace of that user's",
+            )
+        )
+    yield MapIds(first, count)
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pycore.hookspecs import Host, hookimpl
 from pycore.linux.look import Look
@@ -10,7 +11,7 @@ from pycore.ops import Operation
 from pycore.spec import Container
 
 from pycore_isolation.cgroups import Unified, hierarchy
-from pycore_isolation.ops.paths import NODEV, NOEXEC, NOSUID, READ_ONLY, Device, Links, Mask, Mount, ReadOnly
+from pycore_isolation.ops.paths import NODEV, NOEXEC, NOSUID, READ_ONLY, Device, HostTree, Links, Mask, Mount, ReadOnly
 
 INERT = NOSUID | NOEXEC | NODEV
 
@@ -26,6 +27,8 @@ MOUNTS = (
     Mount("mqueue", "/dev/mqueue", INERT),
 )  # fmt: skip
 """What the OCI runtime specification lists for Linux (config-linux.md, Default Filesystems); group 5 is tty."""
+
+_TTY = 5
 
 DEVICES = tuple(Device(f"/dev/{name}") for name in ("null", "zero", "full", "random", "urandom", "tty"))
 """The default devices of the same document, but for console, which comes with a terminal."""
@@ -62,10 +65,25 @@ def masked(look: Look) -> list[str]:
     return [path for path in (*MASKED, *throttle) if look.exists(path)]
 
 
+def _kernel_mounts(container: Container, host: Host) -> Iterator[Operation]:
+    """:data:`MOUNTS`, but for what a user namespace cannot have: a /sys of a network that is not its own, and
+    terminals of a group that it does not know.
+    """
+    rootless = host.look.in_user_namespace()
+    knows_tty = any(first <= _TTY < first + count for first, count in host.look.id_ranges())
+    for mount in MOUNTS:
+        if mount.fstype == "sysfs" and rootless and container.drivers.get("network") == "host":
+            yield HostTree("/sys", mount.attributes)
+        elif mount.fstype == "devpts" and not knows_tty:
+            yield replace(mount, options=tuple(option for option in mount.options if option[0] != "gid"))
+        else:
+            yield mount
+
+
 @hookimpl
 def pycore_enter(container: Container, host: Host) -> Iterator[Operation]:
     """Mount the kernel's file systems, put in the devices, then hide and lock what is not the container's."""
-    yield from MOUNTS
+    yield from _kernel_mounts(container, host)
     if isinstance(hierarchy(host.look), Unified):
         yield Mount("cgroup2", "/sys/fs/cgroup", INERT | READ_ONLY)
     yield from DEVICES

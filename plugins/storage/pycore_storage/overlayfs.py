@@ -6,6 +6,11 @@ where they are on the root file system. It cannot change any of it, reach socket
 to no listener of the host), or see what is only mounted on the host: /proc, /run, a /home of its own. File
 systems mounted where programs are kept (:data:`PROGRAMS`) are shown read-only; pycore's own directories are
 hidden. ``user``, or ``userns``, narrows what can be read to what that user could.
+
+For a normal user the kernel shows nothing of the host's root but with all that is mounted in it, for what is under a
+mount may be hidden on purpose; overlayfs takes single file systems. So there it is a root of its own, with the host's
+links and empty directories, and in it the directories where programs are kept, read-only: nothing in them is the
+user's to write to anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import Container, Process, Section
 
-from pycore_storage.ops.layers import HostPart
+from pycore_storage.ops.layers import HostPart, HostSkeleton
 from pycore_storage.ops.roots import ReadOnlyRoot
 from pycore_storage.root import VolatileRoot, lacks_quota
 from pycore_storage.snapshots import MemorySnapshot, OverlaySnapshot
@@ -28,6 +33,9 @@ from pycore_storage.sources import Base, base_of, own_paths
 
 PROGRAMS = ("/usr", "/opt", "/nix", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc")
 """Where a host keeps what programs are made of."""
+
+_STATE = ("/var/cache", "/var/lib", "/var/log", "/var/tmp")
+"""Directories that programs expect beside those in the root."""
 
 _DISKS = ("bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "overlay", "squashfs", "xfs", "zfs")
 
@@ -80,6 +88,8 @@ def pycore_prepare(container: Container, host: Host) -> Iterator[Operation]:
     problem = lacks_quota(container, host) if isinstance(snapshot, OverlaySnapshot) else None
     if problem:
         host.problems.append(problem)
+    if base.is_host and host.look.in_user_namespace():
+        yield _skeleton(container, host)
     yield from snapshot.prepare()
 
 
@@ -104,11 +114,21 @@ def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
 
 
 def _snapshot(base: Base, container: Container, host: Host) -> OverlaySnapshot | MemorySnapshot:
-    path, hidden = layer_dir(container, host), own_paths(host, base.layers[-1])
+    path, layers, hidden = layer_dir(container, host), base.layers, own_paths(host, base.layers[-1])
+    if base.is_host and host.look.in_user_namespace():
+        layers, hidden = (_skeleton(container, host).path,), ()
     root = container[VolatileRoot]
     if not can_hold_layer(host.look, str(host.data_dir)):
-        return MemorySnapshot(base.layers, hidden, not base.is_host, root.bytes)
-    return OverlaySnapshot(base.layers, path, hidden, not base.is_host, root.bytes, root.volatile)
+        return MemorySnapshot(layers, hidden, not base.is_host, root.bytes)
+    return OverlaySnapshot(layers, path, hidden, not base.is_host, root.bytes, root.volatile)
+
+
+def _skeleton(container: Container, host: Host) -> HostSkeleton:
+    names = [f"/{name}" for name in host.look.listdir("/")]
+    links = tuple((name, text) for name in names if (text := host.look.link(name)))
+    directories = (name for name in names if not host.look.link(name) and host.look.is_dir(name))
+    path = str(host.container_dir(container) / "host")
+    return HostSkeleton(path, (*directories, *_STATE), links)
 
 
 def layer_dir(container: Container, host: Host) -> str:
@@ -124,7 +144,12 @@ def can_hold_layer(look: Look, data_dir: str) -> bool:
 
 
 def parts_of_host(host: Host) -> list[str]:
-    """Where the host has disks mounted among :data:`PROGRAMS`, outermost first and none below another."""
+    """Where the host has disks mounted among :data:`PROGRAMS`, outermost first and none below another.
+
+    For a normal user all of those directories themselves.
+    """
+    if host.look.in_user_namespace():
+        return [path for path in PROGRAMS if not host.look.link(path) and host.look.is_dir(path)]
     found: list[str] = []
     for point, fstype in sorted(host.look.mounts()):
         wanted = fstype in _DISKS and _is_below(point, PROGRAMS) and not _is_below(point, found)

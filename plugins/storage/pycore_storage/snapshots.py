@@ -206,7 +206,7 @@ class _Differ:
 def _attributes(directory: int, name: str) -> dict[str, bytes]:
     fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        names = [each for each in os.listxattr(fd) if not each.startswith("trusted.overlay.")]
+        names = [each for each in os.listxattr(fd) if not each.startswith(layered.PRIVATE)]
         return {each: os.getxattr(fd, each) for each in names}
     finally:
         os.close(fd)

@@ -10,37 +10,18 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 
 from pycore.errors import ProbeFailed
 from pycore.hookspecs import Inside
-from pycore.linux import libc
+from pycore.linux import libc, netns
 
 _TRIES = 8
 """openat2(2) says EAGAIN where something on the way is renamed just then; a container can do that for good."""
 
 
 def socket_in(inside: Inside, family: socket.AddressFamily) -> socket.socket:
-    """A stream socket in the container's network, whatever thread it is used by then. Raises OSError.
-
-    The thread that goes there does nothing else and ends, so that none can be left behind in a foreign namespace.
-    """
-    made: list[socket.socket] = []
-    failed: list[OSError] = []
-
-    def go() -> None:
-        try:
-            libc.setns(inside.pidfd, libc.CLONE_NEWNET)
-            made.append(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        except OSError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=go, name="pycore-inside", daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return made[0]
+    """A stream socket in the container's network, whatever thread it is used by then. Raises OSError."""
+    return netns.socket_in(inside.pidfd, lambda: socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
 
 
 def open_path(inside: Inside, path: str) -> int:

@@ -49,6 +49,26 @@ class Mount(InsideOperation):
 
 
 @dataclass(frozen=True)
+class HostTree(InsideOperation):
+    """A directory of the host with all that is mounted in it, bound in, where a file system of its own cannot be."""
+
+    step = Step.KERNEL_FS
+    path: str
+    attributes: int
+
+    def hold(self, ctx: Context) -> None:
+        ctx.held[self] = ctx.kernel.mount_clone(self.path)
+
+    def do(self, ctx: Context) -> None:
+        tree = ctx.held.pop(self)
+        ctx.kernel.mount_attributes(tree, self.attributes)
+        ctx.kernel.mount_place(tree, self.path)
+
+    def explain(self) -> str:
+        return f"bind {self.path} of the host ({_attributes(self.attributes)})"
+
+
+@dataclass(frozen=True)
 class Device(InsideOperation):
     """A device of the host, bound in: so /dev itself can be nodev, and a device made inside never works.
 

@@ -13,6 +13,8 @@ from pycore.linux.kernel import Kernel
 from pycore.ops import Context, InsideOperation, Operation
 from pycore.steps import Step
 
+_FOR_ALL = ("/tmp", "/var/tmp")
+"""Where everybody may write, with the sticky bit."""
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 
@@ -167,6 +169,34 @@ class MemoryRoot(InsideOperation):
     def explain(self) -> str:
         words = f"mount overlay on / (lower={':'.join(self.lower)}, nodev)"
         return f"{words}; the writable layer is in memory, and ends with the process"
+
+
+@dataclass(frozen=True)
+class HostSkeleton(Operation):
+    """Make a root with the host's directories, empty, and its links, for the host's parts to be shown in."""
+
+    step = Step.LAYER
+    path: str
+    directories: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    """(path, what it says)."""
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.mkdir(self.path)
+        for name in self.directories:
+            mode = 0o1777 if name in _FOR_ALL else 0o755
+            ctx.kernel.mkdir(f"{self.path}{name}", mode)
+        for name, text in self.links:
+            ctx.kernel.make_link(text, f"{self.path}{name}")
+
+    def undo(self, ctx: Context) -> None:
+        ctx.kernel.rmtree(self.path)
+
+    def probe(self, ctx: Context) -> bool | None:
+        return ctx.kernel.is_dir(self.path)
+
+    def explain(self) -> str:
+        return f"make {self.path}, with empty directories and links as the host's root has them"
 
 
 @dataclass(frozen=True)
