@@ -18,7 +18,9 @@ from pycore.linux.kernel import Kernel
 from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import App, Container
 from pycore_network import bridge, requirements
-from pycore_network.bridge import Bridge, BridgedNetwork
+from pycore_network.bridge import Bridge
+from pycore_network.memberships import Networks, memberships
+from pycore_network.networks import NetworkTable
 from support.netns import Namespace, peer_seen
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libnftables", "ip")]
@@ -58,7 +60,7 @@ class Lab:
             operations = [*bridge.pycore_prepare(container, view), *bridge.pycore_attach(container, view)]
             assert not view.problems
             context = Context(self.kernel, name, pid=namespace.pid)
-            running = Running(namespace, operations, view.claims["network lease"][container.id], context)
+            running = Running(namespace, operations, memberships(container, view)[0].addresses[0], context)
             self.running.append(running)
             for operation in operations:
                 operation.do(context)
@@ -88,10 +90,10 @@ class Lab:
 def make(
     app: str, name: str, *, network: str | None = None, subnet: str | None = None, ports: tuple[str, ...] = ()
 ) -> Container:
-    declared = {BridgedNetwork: BridgedNetwork(name=network, subnet=subnet)}
+    declared = {NetworkTable: NetworkTable(name=network, subnets=(subnet,) if subnet else ())}
     whole = App(app, Path("/"), tables={"network": {"default": declared}})
     identity = sha256(f"{app}/{name}".encode()).hexdigest()[:12]
-    return Container(whole, name, {"network": "bridge"}, {Bridge: Bridge(ports=ports)}, identity)
+    return Container(whole, name, {"network": "bridge"}, {Networks: Networks(), Bridge: Bridge(ports=ports)}, identity)
 
 
 @pytest.fixture

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 
 _CHUNK = 1 << 14
 """Read at a time: asked for a whole mebibyte at once, Python sets that much aside first, which takes 0.1 ms."""
 
-_LISTEN = "0A"
 _EVERY_ID = (1 << 32) - 1
 
+_LISTEN = "0A"
 _UNCONNECTED = "07"
 
 
-class Look:
 _CAP_NET_ADMIN = 12
 _NS_GET_USERNS = 0xB701
 
 
+class Look:
     """Read-only questions to the host. A fake kernel answers them from memory."""
 
     def read(self, path: str, limit: int = 1 << 20) -> str:
@@ -112,11 +113,6 @@ _NS_GET_USERNS = 0xB701
                 return int(line.split()[1], 16)
         return 0
 
-    def links(self) -> list[str]:
-        """Names of the network devices of this network namespace."""
-        return self.listdir("/sys/class/net")
-
-    def link_master(self, name: str) -> str:
     def id_ranges(self) -> list[tuple[int, int]]:
         """(first, how many) of the user ids that there are for us, as we see them (user_namespaces(7))."""
         try:
@@ -147,6 +143,11 @@ _NS_GET_USERNS = 0xB701
         finally:
             os.close(owner)
 
+    def links(self) -> list[str]:
+        """Names of the network devices of this network namespace."""
+        return self.listdir("/sys/class/net")
+
+    def link_master(self, name: str) -> str:
         """The bridge that a network device of this namespace is a port of; an empty string where it is none."""
         try:
             return os.path.basename(os.readlink(f"/sys/class/net/{name}/master"))
@@ -180,6 +181,21 @@ _NS_GET_USERNS = 0xB701
 
         return nftables.rules(table, chain)
 
+    def nft_packets(self, table: str, name: str, key: str) -> int:
+        """How many packets an element has counted, of a set or a map that counts; 0 where it is not there."""
+        from pycore.linux import nftables
+
+        return nftables.packets(table, name, key)
+
+    def is_local(self, address: str) -> bool:
+        """Whether an IP address is this host's own: a socket can be bound to it."""
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((address, 0))
+            except OSError:
+                return False
+        return True
+
     def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
         """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
 
@@ -189,15 +205,11 @@ _NS_GET_USERNS = 0xB701
 
         return nftables.elements(table, name, key)
 
-    def routes(self) -> list[tuple[int, int]]:
-        """(network, mask) of the host's IPv4 routes as integers, the default route left out (proc_net(5))."""
-        found: list[tuple[int, int]] = []
-        for line in self.read("/proc/net/route").splitlines()[1:]:
-            words = line.split()
-            network, mask = (int.from_bytes(bytes.fromhex(words[i])[::-1], "big") for i in (1, 7))
-            if mask:
-                found.append((network, mask))
-        return found
+    def routes(self) -> list[str]:
+        """Where the host's routes lead, IPv4 and IPv6, of all tables: ``10.0.0.0/8``; default routes are left out."""
+        from pycore.linux import netlink
+
+        return sorted({route for family in (socket.AF_INET, socket.AF_INET6) for route in netlink.routes(family)})
 
     def listeners(self, protocol: str) -> set[tuple[str, int]]:
         """(address in the kernel's hex, port) of the sockets that wait for ``tcp`` connections or ``udp`` packets.

@@ -17,8 +17,12 @@ _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change (rtnetlink(7))."""
 
-_NLMSG_ERROR, _RTM_GETLINK = 2, 18
-_NLM_F_REQUEST = 1
+_ROUTE = struct.Struct("=BBBBBBBBI")
+"""struct rtmsg: family, length of the destination's prefix, and more that nobody asks for here (rtnetlink(7))."""
+
+_NLMSG_ERROR, _NLMSG_DONE, _RTM_GETLINK, _RTM_GETROUTE = 2, 3, 18, 26
+_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
+_RTA_DST = 1
 _IFLA_IFNAME, _IFLA_OPERSTATE, _IF_OPER_UP = 3, 16, 6
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
@@ -53,6 +57,34 @@ def wait_until_up(names: Sequence[str], pid: int = 0, seconds: float = 1.0) -> N
                 if time.monotonic() > deadline:
                     raise OSError(errno.ETIMEDOUT, "the device does not come up", name)
                 time.sleep(0.001)
+
+
+def routes(family: int) -> set[str]:
+    """Where the routes of this namespace lead, of all its tables: ``10.0.0.0/8``; default routes are left out.
+
+    ``family`` is AF_INET or AF_INET6. The host's own addresses are routes too, of the table ``local``.
+    """
+    found: set[str] = set()
+    with _socket(0) as sock:
+        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        header = _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+        sock.send(header + body)
+        done = False
+        while not done:
+            for kind, message in _messages(_answer(sock)):
+                done = done or kind in (_NLMSG_DONE, _NLMSG_ERROR)
+                if not done and message[1]:
+                    destination = _attribute(message[_ROUTE.size :], _RTA_DST)
+                    found.add(f"{socket.inet_ntop(family, destination)}/{message[1]}")
+    return found
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and the body of each message of an answer, which has as many as there was room for."""
+    while len(data) >= _HEADER.size:
+        length, kind, _, _, _ = _HEADER.unpack_from(data)
+        yield kind, data[_HEADER.size : length]
+        data = data[max(_HEADER.size, (length + 3) & ~3) :]
 
 
 def _socket(pid: int) -> socket.socket:

@@ -358,7 +358,7 @@ class FakeKernel(Kernel):
         master = host[name].master if name in host else 0
         return next((link.name for link in host.values() if master and link.index == master), "")
 
-    def routes(self) -> list[tuple[int, int]]:
+    def routes(self) -> list[str]:
         return list(self.host_routes)
 
     def listeners(self, protocol: str) -> set[tuple[str, int]]:

@@ -1,9 +1,8 @@
-"""The driver ``bridge``: a network of the host's own, an address in it, a way out, and published ports."""
+"""The driver ``bridge``: networks of the host's own, addresses in them, a way out, and published ports."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Network
 from typing import Annotated, Any, ClassVar
 
 import pydantic
@@ -12,24 +11,24 @@ from pycore.hookspecs import Driver, Host, Requirement, hookimpl
 from pycore.launch.namespaces import Namespaces
 from pycore.linux.look import Look
 from pycore.ops import Operation
-from pycore.spec import App, Change, Container, Many, Name, Section, Text, pick, setting
+from pycore.spec import App, Change, Container, Many, Section, Text, setting
 
 from pycore_network import ports, requirements
-from pycore_network.addresses import Network, find_address, find_network, leased
 from pycore_network.holders import port_problem
 from pycore_network.leftovers import leftovers
+from pycore_network.memberships import Membership, Networks, known_memberships, memberships
+from pycore_network.networks import BRIDGE
 from pycore_network.ops import bridge as ops
+from pycore_network.ops.announce import Announce
+from pycore_network.ops.route import DefaultRoute
 
 DRIVER = Driver(
     "network",
     "bridge",
-    "A network of the host's own, with a way out and published ports.",
+    "Networks of the host's own, with a way out and published ports.",
     default=True,
     of=("container", "network"),
 )
-
-DEFAULT = "default"
-"""The network that an app has without declaring one."""
 
 
 def _port(text: str) -> str:
@@ -37,45 +36,11 @@ def _port(text: str) -> str:
     return text
 
 
-def _subnet(text: str) -> str:
-    try:
-        subnet = IPv4Network(text)
-    except ValueError:
-        raise ValueError('must be an IPv4 network such as "10.20.0.0/24", with no host bits set') from None
-    if subnet.prefixlen > 29:
-        raise ValueError("has room for fewer than five containers; the smallest is a /29")
-    if subnet.prefixlen < 8:
-        raise ValueError("is larger than any private network; the largest is a /8")
-    return text
-
-
-class BridgedNetwork(Section):
-    """A network that containers of this app, or of several, share."""
-
-    table: ClassVar[str] = "network.*"
-
-    name: Name | None = setting(
-        None,
-        doc="The network's name on the host. Containers of all apps that name it so are in one network. "
-        "Without it the network is the app's own, named APP_NAME.",
-        example="backend",
-    )
-    subnet: Annotated[Text, pydantic.AfterValidator(_subnet)] | None = setting(
-        None,
-        doc="The IPv4 network that addresses are taken from; the host has the first. "
-        "Without it a free /22 of 10.208.0.0/12 is found.",
-        example="10.20.0.0/24",
-    )
-
-
 class Bridge(Section):
-    """The network that a container is in, and which of its ports the host publishes."""
+    """Which of a container's ports the host publishes."""
 
     table: ClassVar[str] = "container.*.network"
 
-    network: Name = setting(
-        DEFAULT, doc="The network it joins: a table [network.NAME]. `default` need not be declared.", example="backend"
-    )
     ports: Many[Annotated[Text, pydantic.AfterValidator(_port)]] = setting(
         (),
         doc="Ports of the host that lead to the container: [HOST_IP:]HOST_PORT:PORT[/udp], or two ranges of one "
@@ -93,7 +58,7 @@ def pycore_driver() -> Driver:
 
 @hookimpl
 def pycore_sections() -> list[type[Section]]:
-    return [Bridge, BridgedNetwork]
+    return [Networks, Bridge]
 
 
 @hookimpl
@@ -105,27 +70,13 @@ def pycore_requirements(look: Look) -> Iterable[Requirement]:
 
 
 @hookimpl
-def pycore_run(source: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
-    """Containers of ``pycore run`` are all in one network, as Docker's are in its default bridge."""
-    driver = source["container"][name].get("network", {}).get("driver", "bridge")
-    return {"network": {DEFAULT: {"name": "run"}}} if driver == "bridge" else {}
-
-
-@hookimpl
 def pycore_validate(app: App) -> Iterable[Problem]:
-    return [*_unknown_networks(app), *_ports_twice(app)]
+    return _ports_twice(app)
 
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
-    network = _network(container, host)
-    address = find_address(host, network, container)
-    return [
-        ops.Join(
-            network.name, network.bridge, str(network.subnet), network.gateway, address,
-            network.directory, host.instance, container.id,
-        )
-    ]  # fmt: skip
+    return [_join(container, host, membership) for membership in memberships(container, host, BRIDGE)]
 
 
 @hookimpl
@@ -135,38 +86,57 @@ def pycore_launch(container: Container, host: Host) -> Iterable[Operation]:
 
 @hookimpl
 def pycore_attach(container: Container, host: Host) -> Iterable[Operation]:
-    network = _network(container, host)
-    address = find_address(host, network, container)
-    link = ops.Link(device_of(container), network.bridge, address, network.subnet.prefixlen, network.gateway)
-    return [link, *_publish(container, host, address)]
+    everywhere = memberships(container, host)
+    return [
+        *(_link(each) for each in everywhere if each.network.driver == BRIDGE),
+        *(DefaultRoute(each.device, each.network.gateways) for each in everywhere if each.gateway),
+        *(_announce(container, each) for each in everywhere),
+        *_publish(container, host, everywhere),
+    ]
 
 
 @hookimpl
 def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
-    found = leased(host, _host_name(container), container)
-    if found is None:
+    everywhere = known_memberships(container, host)
+    if not everywhere:
         return {}
-    network, address = found
+    first = next((each for each in everywhere if each.gateway), everywhere[0])
     return {
-        "address": address,
-        "gateway": network.gateway,
-        "network": network.name,
-        "device": device_of(container),
+        "address": first.addresses[0],
+        "gateway": first.network.gateways[0],
+        "network": first.network.name,
+        "device": first.peer,
+        "networks": {each.network.name: _told(each) for each in everywhere},
         "ports": [str(ports.parse(text)) for text in container[Bridge].ports],
+    }
+
+
+def _told(membership: Membership) -> dict[str, Any]:
+    """What is shown of a membership."""
+    return {
+        "device": membership.device,
+        "addresses": list(membership.interfaces),
+        "gateways": list(membership.network.gateways),
+        "mac": membership.mac,
+        "aliases": list(membership.aliases),
+        "peer": membership.peer,
     }
 
 
 @hookimpl
 def pycore_stats(container: Container, host: Host, pid: int) -> Mapping[str, float]:
-    """What came in and went out (proc_pid_net(5), dev)."""
+    """What came in and went out, by all devices but loopback (proc_pid_net(5), dev)."""
     try:
-        lines = host.look.read(f"/proc/{pid}/net/dev").splitlines()
+        lines = host.look.read(f"/proc/{pid}/net/dev").splitlines()[2:]
     except OSError:  # it has just ended
         return {}
-    row = next((line.partition(":")[2].split() for line in lines if line.strip().startswith("eth0:")), None)
-    if row is None:
+    rows = [line.partition(":")[2].split() for line in lines if line.partition(":")[0].strip() != "lo"]
+    if not rows:
         return {}
-    return {"network_receive_bytes_total": int(row[0]), "network_transmit_bytes_total": int(row[8])}
+    return {
+        "network_receive_bytes_total": sum(int(row[0]) for row in rows),
+        "network_transmit_bytes_total": sum(int(row[8]) for row in rows),
+    }
 
 
 @hookimpl
@@ -175,47 +145,48 @@ def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterable[Opera
     return leftovers(host, known)
 
 
-def device_of(container: Container) -> str:
-    """The host's end of the container's veth pair, at most 15 characters (IFNAMSIZ)."""
-    return f"pc{container.id[:13]}"
+def _join(container: Container, host: Host, membership: Membership) -> ops.Join:
+    network = membership.network
+    return ops.Join(
+        network.name, network.record(), network.directory, container.id, container.full_name, membership.device,
+        membership.addresses, network.bridge, host.instance,
+    )  # fmt: skip
 
 
-def _declared(container: Container) -> BridgedNetwork:
-    sections = container.app.tables.get("network", {}).get(container[Bridge].network)
-    return pick(sections, BridgedNetwork) if sections else BridgedNetwork()
+def _link(membership: Membership) -> ops.Link:
+    network = membership.network
+    return ops.Link(
+        membership.device, membership.peer, network.bridge, membership.interfaces, membership.mac, network.mtu
+    )  # fmt: skip
 
 
-def _host_name(container: Container) -> str:
-    return _declared(container).name or f"{container.app.name}_{container[Bridge].network}"
+def _announce(container: Container, membership: Membership) -> Announce:
+    found = (getattr(section, "hostname", None) for section in container)
+    hostname = next((str(name) for name in found if name), container.name)
+    names = tuple(dict.fromkeys((container.name, container.service, hostname)))
+    network = membership.network
+    return Announce(
+        network.name, network.directory, container.id, container.app.name, names, membership.aliases,
+        membership.addresses,
+    )  # fmt: skip
 
 
-def _network(container: Container, host: Host) -> Network:
-    subnet = _declared(container).subnet
-    return find_network(host, _host_name(container), IPv4Network(subnet) if subnet else None)
-
-
-def _publish(container: Container, host: Host, address: str) -> Iterator[ops.Publish]:
+def _publish(container: Container, host: Host, everywhere: tuple[Membership, ...]) -> Iterator[ops.Publish]:
+    reached = [each for each in everywhere if each.network.driver == BRIDGE and not each.network.internal]
+    addresses = [address for each in reached for address in each.addresses if ":" not in address]
     for index, text in enumerate(container[Bridge].ports):
         wanted = ports.parse(text)
         message = port_problem(host, container, wanted)
+        hint = "take another port of the host, or end what holds it"
+        if not addresses:
+            message, hint = "it is in no network that ports could lead into", "give it a network that is not internal"
         if message:
-            hint = "take another port of the host, or end what holds it"
             host.problems.append(Problem(("network", "ports", index), message, hint))
-        yield ops.Publish(
-            wanted.protocol, wanted.host_ip, wanted.host_port, address, wanted.port, wanted.count,
-            f"{host.run_dir}/ports", host.instance, container.id, container.full_name,
-        )  # fmt: skip
-
-
-def _unknown_networks(app: App) -> Iterator[Problem]:
-    declared = app.tables.get("network", {})
-    for container in _bridged(app):
-        name = container[Bridge].network
-        path = ("container", container.service, "network", "network")
-        if name not in declared and name != DEFAULT:
-            yield Problem(path, f"no network {name!r} is declared", f"add a table [network.{name}]")
-        elif name in declared and BridgedNetwork not in declared[name]:
-            yield Problem(path, f"[network.{name}] has another driver than this container")
+        if addresses:
+            yield ops.Publish(
+                wanted.protocol, wanted.host_ip, wanted.host_port, addresses[0], wanted.port, wanted.count,
+                f"{host.run_dir}/ports", host.instance, container.id, container.full_name,
+            )  # fmt: skip
 
 
 def _ports_twice(app: App) -> Iterator[Problem]:

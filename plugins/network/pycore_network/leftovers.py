@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
 
 from pycore.hookspecs import Host
 from pycore.ops import Operation
 
-from pycore_network.addresses import bridge_of, directory_of, subnet_of
+from pycore_network.known import DIRECTORY
+from pycore_network.networks import BRIDGE, Network, bridge_of, directory_of, placed
+from pycore_network.ops.announce import Announce
 from pycore_network.ops.bridge import Join, Link, Publish
+from pycore_network.ops.lease import LEASES, RECORD, Lease
 from pycore_network.ops.lost import LostDevice, LostElement, LostTable
 from pycore_network.ruleset import key_text, map_of
 
-_UNKNOWN = IPv4Network("0.0.0.0/32")
-"""The subnet of a network whose record was never written."""
+_LARGE = 1 << 16
+"""Bytes: more than is ever in a file that is read here."""
 
 
 @dataclass
@@ -28,6 +30,8 @@ class _Known:
 
     leases: set[tuple[str, str, str]] = field(default_factory=set[tuple[str, str, str]])
     """(directory of the network, address, container)."""
+    announced: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """(directory of the network, container)."""
     bridges: set[str] = field(default_factory=set[str])
     subnets: set[str] = field(default_factory=set[str])
     devices: set[str] = field(default_factory=set[str])
@@ -42,7 +46,7 @@ def leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
     have = _collect(known)
     networks = host.look.listdir(f"{host.run_dir}/networks")
     for name in networks:
-        yield from _leases(host, name, have)
+        yield from _of_network(host, name, have)
     yield from _port_files(host, have)
     table = f"inet {host.instance}"
     try:
@@ -60,33 +64,62 @@ def leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
 def _collect(known: Collection[Operation]) -> _Known:
     have = _Known()
     for operation in known:
+        if isinstance(operation, Lease):
+            have.leases |= {(operation.directory, address, operation.container) for address in operation.addresses}
         if isinstance(operation, Join):
-            have.leases.add((operation.directory, operation.address, operation.container))
             have.bridges.add(operation.bridge)
-            have.subnets.add(operation.subnet)
+            have.subnets |= set(operation.values["subnets"])
         elif isinstance(operation, Link):
-            have.devices.add(operation.device)
+            have.devices.add(operation.peer)
+        elif isinstance(operation, Announce):
+            have.announced.add((operation.directory, operation.container))
         elif isinstance(operation, Publish):
             have.ports |= {(map_of(key), key_text(key)) for key in operation.published()}
             have.files |= dict.fromkeys(operation.files(), operation.container)
     return have
 
 
-def _leases(host: Host, name: str, have: _Known) -> Iterator[Join]:
-    """Leases that nobody has; and a network without any, which the next one to leave would have taken down.
+def _of_network(host: Host, name: str, have: _Known) -> Iterator[Operation]:
+    """What nobody has of a network: leases, and what was announced; and a network without any lease, which the next
+    one to leave would have taken down.
 
     What they are of counts as known from here on, for it goes with them.
     """
-    directory, bridge = directory_of(host, name), bridge_of(host, name)
-    subnet = subnet_of(host, name) or _UNKNOWN
-    leases = {address: host.look.read(f"{directory}/leases/{address}", 256)
-              for address in host.look.listdir(f"{directory}/leases")}  # fmt: skip
-    for address, container in (leases or {"none": ""}).items():
-        if (directory, address, container) not in have.leases:
-            yield Join(name, bridge, str(subnet), str(subnet[min(1, subnet.num_addresses - 1)]), address, directory,
-                       host.instance, container)  # fmt: skip
-    have.bridges.add(bridge)
-    have.subnets.add(str(subnet))
+    network = _network(host, name)
+    leases = list(_leases(host, network))
+    for address, container, device, who in leases or [("none", "", "", "")]:
+        if (network.directory, address, container) not in have.leases:
+            yield _lost_lease(host, network, address, container, device, who)
+    for container in host.look.listdir(f"{network.directory}/{DIRECTORY}"):
+        if (network.directory, container) not in have.announced and not container.endswith(".new"):
+            yield Announce(name, network.directory, container, "", (), (), ())
+    if network.bridge:
+        have.bridges.add(network.bridge)
+        have.subnets |= set(map(str, network.subnets))
+
+
+def _network(host: Host, name: str) -> Network:
+    """As its record says; one whose record was never written is one of ours, without any subnet."""
+    directory = directory_of(host, name)
+    try:
+        return placed(host, name, host.look.read(f"{directory}/{RECORD}", _LARGE))
+    except (FileNotFoundError, ValueError):
+        return Network(name, BRIDGE, (), (), directory, bridge_of(host, name))
+
+
+def _leases(host: Host, network: Network) -> Iterator[tuple[str, str, str, str]]:
+    """(address, container, device, ``APP/NAME``) of all that are leased."""
+    directory = f"{network.directory}/{LEASES}"
+    for address in host.look.listdir(directory):
+        if not address.endswith(".new"):
+            for line in host.look.read(f"{directory}/{address}", _LARGE).splitlines():
+                container, device, who = (*line.split(" ", 2), "", "")[:3]
+                yield address, container, device, who
+
+
+def _lost_lease(host: Host, network: Network, address: str, container: str, device: str, who: str) -> Lease:
+    fields = (network.name, network.record(), network.directory, container, who, device, (address,))
+    return Join(*fields, network.bridge, host.instance) if network.bridge else Lease(*fields)
 
 
 def _port_files(host: Host, have: _Known) -> Iterator[Publish]:

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 Attributes = list[tuple[str, Any]]
 
 LOOPBACK_INDEX = 1
 """What the kernel numbers ``lo`` in every network namespace."""
-ETH0_INDEX = 100
+_FIRST_INDEX = 100
 """What we ask the kernel to number a container's ``eth0``, so that nobody needs to look it up. The low numbers can be
 taken: modules such as sit and ip_gre put a device of their own into every new namespace."""
 
-_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
+_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 24, 25
 _CHANGE = 1 | 4
 """NLM_F_REQUEST | NLM_F_ACK"""
 _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
 _UP = {"flags": 1, "change": 1}
 """IFF_UP, and that no other flag is meant."""
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
+_NODAD = 2
+"""IFA_F_NODAD: nobody else is asked whether they have the address, which takes a second; leases see to it."""
+_GEN_NONE = 1
+"""IN6_ADDR_GEN_MODE_NONE: no address of the device's own making."""
 
-_NAME, _MAC, _ADDRESS = "-name--of--one-", "6d:61:72:6b:65:64", "77.65.82.75"
-"""Marks; the name has 15 characters, the most that one can have (IFNAMSIZ)."""
+_NAME, _PEER, _MAC = "-name--of--one-", "-name--of-peer-", "6d:61:72:6b:65:64"
+"""Marks; a name has 15 characters, the most that one can have (IFNAMSIZ)."""
+_ADDRESSES = {4: "77.65.82.75", 6: "6d61:726b:6164:6472:6573:7300:6d61:726b"}
 _GROUP, _OWNER, _MASTER = 0x67726F75, 0x6F776E65, 0x6D617374
 
 
@@ -71,45 +78,85 @@ def group_of(bridge: str) -> int:
     return 0x70000000 | int(bridge[-6:], 16)
 
 
+def index_of(device: str) -> int:
+    """What the kernel is asked to number a container's ``eth0``, ``eth1`` and so on."""
+    return _FIRST_INDEX + int(device.removeprefix("eth"))
+
+
 def mac_of(address: str) -> str:
-    """A hardware address told from the IPv4 address, locally administered (IEEE 802, second bit).
+    """A hardware address told from the IP address, locally administered (IEEE 802, second bit).
 
     A neighbour's ARP entry thus stays right when an address goes from one container to the next.
     """
-    return "0a:58:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+    return "0a:58:" + ":".join(f"{byte:02x}" for byte in ip_address(address).packed[-4:])
 
 
 @lru_cache(maxsize=64)
-def make_bridge(name: str, gateway: str) -> bytes:
-    """Make a bridge and bring it up; one that is there already is fine.
+def make_bridge(name: str, mac: str, mtu: int) -> bytes:
+    """Make a bridge and bring it up; one that is there already is fine. 0 leaves the MTU to the kernel.
 
     It has a hardware address of its own: else it takes the lowest of its ports', and changes with them.
     """
     attributes: Attributes = [
         ("IFLA_IFNAME", name),
-        ("IFLA_ADDRESS", mac_of(gateway)),
+        ("IFLA_ADDRESS", mac),
         ("IFLA_GROUP", group_of(name)),
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge")]}),
+        *_mtu(mtu),
     ]
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE, _UP, attributes)
 
 
-def make_veth(address: str, peer: str, group: int, owner: int) -> bytes:
-    """Make ``eth0``, up, in the namespace where this is sent, and its ``peer`` in that of the thread ``owner``."""
-    marks = (_text(_NAME, peer), _hardware(_MAC, mac_of(address)), _number(_GROUP, group), _number(_OWNER, owner))
-    return _fill(_veth(), *marks)
+def make_veth(device: str, mac: str, mtu: int, peer: str, group: int, owner: int) -> bytes:
+    """Make ``device``, up, in the namespace where this is sent, and its ``peer`` in that of the thread ``owner``."""
+    marks = (
+        _text(_NAME, device), _text(_PEER, peer), _hardware(_MAC, mac), _number(_GROUP, group), _number(_OWNER, owner)
+    )  # fmt: skip
+    return _fill(_veth(index_of(device), mtu), *marks)
 
 
-@cache
-def _veth() -> bytes:
-    other: Attributes = [("IFLA_IFNAME", _NAME), ("IFLA_GROUP", _GROUP), ("IFLA_NET_NS_PID", _OWNER)]
+@lru_cache(maxsize=64)
+def _veth(index: int, mtu: int) -> bytes:
+    other: Attributes = [
+        ("IFLA_IFNAME", _PEER), ("IFLA_GROUP", _GROUP), ("IFLA_NET_NS_PID", _OWNER), *_mtu(mtu)
+    ]  # fmt: skip
     data = {"attrs": [("VETH_INFO_PEER", {"index": 0, "flags": 0, "change": 0, "attrs": other})]}
     attributes: Attributes = [
-        ("IFLA_IFNAME", "eth0"),
+        ("IFLA_IFNAME", _NAME),
         ("IFLA_ADDRESS", _MAC),
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
+        *_mtu(mtu),
     ]
-    return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, {"index": ETH0_INDEX, **_UP}, attributes)
+    return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, {"index": index, **_UP}, attributes)
+
+
+def make_child(device: str, kind: str, mode: tuple[str, int], parent: int, owner: int, mac: str, mtu: int) -> bytes:
+    """Make a device that lives on another, of the namespace where this is sent: macvlan, ipvlan.
+
+    It is up, in the namespace of the process ``owner``. ``parent`` is the other's index, ``mode`` the attribute that
+    says how they live together; without ``mac`` it has the other's.
+    """
+    attributes: Attributes = [
+        ("IFLA_IFNAME", device),
+        ("IFLA_LINK", parent),
+        ("IFLA_NET_NS_PID", owner),
+        *([("IFLA_ADDRESS", mac)] if mac else []),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": [mode]})]}),
+        *_mtu(mtu),
+    ]
+    fields = {"index": index_of(device), **_UP}
+    return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, fields, attributes)
+
+
+def _mtu(mtu: int) -> Attributes:
+    return [("IFLA_MTU", mtu)] if mtu else []
+
+
+@lru_cache(maxsize=64)
+def without_ipv6(index: int) -> bytes:
+    """Let a device make no IPv6 address for itself; sent before it has a carrier, there is none."""
+    data = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _GEN_NONE)]})]}
+    return _request("ifinfmsg", _NEWLINK, _CHANGE, {"index": index}, [("IFLA_AF_SPEC", data)])
 
 
 def join_bridge(name: str, bridge_index: int) -> bytes:
@@ -144,22 +191,53 @@ def loopback_up() -> bytes:
 
 
 def add_address(index: int, address: str, prefix: int) -> bytes:
-    """Give a device an IPv4 address; one that it has already is fine."""
-    return _fill(_inet(index, prefix), (socket.inet_aton(_ADDRESS), socket.inet_aton(address)))
+    """Give a device an address; one that it has already is fine."""
+    version = 6 if ":" in address else 4
+    mark = ip_address(_ADDRESSES[version]).packed
+    return _fill(_inet(version, index, prefix), (mark, ip_address(address).packed))
 
 
-@lru_cache(maxsize=64)
-def _inet(index: int, prefix: int) -> bytes:
-    attributes: Attributes = [("IFA_LOCAL", _ADDRESS), ("IFA_ADDRESS", _ADDRESS)]
-    fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
+@lru_cache(maxsize=256)
+def _inet(version: int, index: int, prefix: int) -> bytes:
+    mark = _ADDRESSES[version]
+    attributes: Attributes = [("IFA_LOCAL", mark), ("IFA_ADDRESS", mark)]
+    fields: dict[str, Any] = {"family": _FAMILIES[version], "index": index, "prefixlen": prefix}
+    if version == 6:
+        fields["flags"] = _NODAD
     return _request("ifaddrmsg", _NEWADDR, _CHANGE | _CREATE | _REPLACE, fields, attributes)
 
 
-@lru_cache(maxsize=64)
-def default_route(gateway: str) -> bytes:
-    """Send all that has no better way through a gateway; the device is the one that reaches it."""
-    fields = {"family": socket.AF_INET, "table": _TABLE_MAIN, "proto": _PROTOCOL_STATIC, "type": _UNICAST}
-    return _request("rtmsg", _NEWROUTE, _CHANGE | _CREATE, fields, [("RTA_GATEWAY", gateway)])
+def settle(device: str, addresses: Sequence[str]) -> list[bytes]:
+    """What makes a new device of use in its namespace: addresses with their prefixes, and ``lo`` up beside it."""
+    index = index_of(device)
+    pairs = (address.split("/") for address in addresses)
+    given = [add_address(index, address, int(prefix)) for address, prefix in pairs]
+    quiet = [] if any(":" in address for address in addresses) else [without_ipv6(index)]
+    return [*quiet, loopback_up(), *given]
+
+
+@lru_cache(maxsize=256)
+def default_route(gateway: str, index: int) -> bytes:
+    """Send all that has no better way through a gateway that a device reaches."""
+    return _request("rtmsg", _NEWROUTE, _CHANGE | _CREATE, _route(gateway), _way(gateway, index))
+
+
+@lru_cache(maxsize=256)
+def delete_default_route(gateway: str, index: int) -> bytes:
+    """The inverse of :func:`default_route`."""
+    return _request("rtmsg", _DELROUTE, _CHANGE, _route(gateway), _way(gateway, index))
+
+
+def _route(gateway: str) -> dict[str, Any]:
+    family = _FAMILIES[6 if ":" in gateway else 4]
+    return {"family": family, "table": _TABLE_MAIN, "proto": _PROTOCOL_STATIC, "type": _UNICAST}
+
+
+def _way(gateway: str, index: int) -> Attributes:
+    return [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
+
+
+_FAMILIES: Mapping[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def delete_link(name: str) -> bytes:

@@ -1,19 +1,29 @@
-"""Which networks a container is in, and as what: the field ``networks``, and each of them as a value."""
+"""Which networks a container is in, and as what: the field ``networks``, and each of them as a value.
+
+A device keeps its name for as long as the container is in that network, whatever else comes and goes.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from pycore.spec import Change, Fields, Many, Name, Section, Text, setting
+from pycore.errors import Problem
+from pycore.hookspecs import Host
+from pycore.spec import App, Change, Container, Fields, Many, Name, Section, Text, setting
 
-from pycore_network.networks import DEFAULT, AddressText, Network, OneOfAFamily
+from pycore_network import links
+from pycore_network.addresses import claim_device, find_addresses, holder_of, lease_of, leased
+from pycore_network.finding import PLACE, existing, find_network
+from pycore_network.networks import DEFAULT, AddressText, Network, OneOfAFamily, host_name
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_MOST = 32
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_MOST = len(_DIGITS)
 """Networks of one container: the last character of a device's name on the host says which."""
 
 
@@ -96,5 +106,137 @@ class Membership:
     mac: str
     gateway: bool
     """Whether the container's default route leads through it."""
-    host_device: str
-    """The host's end of it, where there is one."""
+    peer: str
+    """The host's end of it, where its driver makes one."""
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Its addresses, each with its prefix: ``10.208.0.7/22``."""
+        return tuple(f"{address}/{self.network.prefix_of(address)}" for address in self.addresses)
+
+
+def memberships(container: Container, host: Host, driver: str = "") -> tuple[Membership, ...]:
+    """The networks a container is in, in the order of the spec, with what it has there or is to have.
+
+    With ``driver`` only those of networks of that driver. Empty where its own network driver knows no networks. Puts
+    problems on the host, and claims what it picks. Raises Conflict where nothing is left to be picked.
+    """
+    if Networks not in container:
+        return ()
+    attachments = container[Networks].attachments()
+    networks = {word: find_network(host, container.app, word) for word in attachments}
+    devices = _devices(host, container, networks.values())
+    found = [
+        _membership(host, container, word, network, attachments[word], devices[network.name])
+        for word, network in networks.items()
+    ]
+    return tuple(each for each in _with_way_out(found) if driver in ("", each.network.driver))
+
+
+def known_memberships(container: Container, host: Host) -> tuple[Membership, ...]:
+    """Those in which a container has addresses now; nothing is claimed."""
+    if Networks not in container:
+        return ()
+    found: list[Membership] = []
+    for word, attachment in container[Networks].attachments().items():
+        network = existing(host, container.app, word)
+        device, addresses = leased(host, network, container, attachment.addresses) if network else ("", ())
+        if network and device:
+            found.append(_member(container, network, attachment, device, addresses))
+    return tuple(_with_way_out(found))
+
+
+def _with_way_out(found: Iterable[Membership]) -> Iterator[Membership]:
+    """The default route is of the first that is not internal."""
+    free = True
+    for each in found:
+        yield replace(each, gateway=free and not each.network.internal)
+        free = free and each.network.internal
+
+
+def _membership(
+    host: Host, container: Container, word: str, network: Network, attachment: Attachment, device: str
+) -> Membership:
+    for address in attachment.addresses:
+        complaint = _complaint(host, container, network, address)
+        if complaint:
+            _object(host, word, complaint)
+    addresses = find_addresses(host, network, container, attachment.addresses, _reserved(host, container))
+    return _member(container, network, attachment, device, addresses)
+
+
+def _member(
+    container: Container, network: Network, attachment: Attachment, device: str, addresses: tuple[str, ...]
+) -> Membership:
+    mac = attachment.mac or links.mac_of(addresses[0])
+    return Membership(device, network, addresses, attachment.aliases, mac, False, _peer(container, device))
+
+
+def _peer(container: Container, device: str) -> str:
+    """The host's end of a veth pair, at most 15 characters (IFNAMSIZ): the last one tells which of its devices."""
+    return f"pc{container.id[:12]}{_DIGITS[int(device.removeprefix('eth'))]}"
+
+
+def _devices(host: Host, container: Container, networks: Iterable[Network]) -> dict[str, str]:
+    """Network, by its name on the host, to device: those that there are stay, others get the first names free."""
+    found: dict[str, str] = {}
+    for network in networks:
+        lease = lease_of(host, network, container)
+        found[network.name] = lease[0] if lease else ""
+    for network in networks:
+        if not found[network.name]:
+            device = next(name for number in range(_MOST) if (name := f"eth{number}") not in found.values())
+            found[network.name] = device
+            claim_device(host, network, container, device)
+    return found
+
+
+def _complaint(host: Host, container: Container, network: Network, address: str) -> str:
+    """Why a container cannot have an address that its spec names; empty where it can."""
+    subnet = next((each for each in network.subnets if each.version == ip_address(address).version), None)
+    if subnet is None:
+        return f"{address} is of a family that the network {network.name!r} does not have"
+    if ip_address(address) not in subnet or ip_address(address) in (subnet[0], subnet[-1]):
+        return f"{address} is no address of a container in {subnet}, the subnet of the network {network.name!r}"
+    if address in network.gateways:
+        return f"{address} is the gateway of the network {network.name!r}"
+    holder = holder_of(host, network, address)
+    return f"{address} is the address of {holder}" if holder and not _lets_go(holder, container, network) else ""
+
+
+def _lets_go(holder: str, container: Container, network: Network) -> bool:
+    """Whether who has an address now does not need it any more: what this container was, or one of its app that goes,
+    or gets another address by this very change.
+    """
+    app, _, name = holder.partition("/")
+    if holder == container.full_name or app != container.app.name or name not in container.app.containers:
+        return app == container.app.name
+    return bool(_fixed(container.app, name, network))
+
+
+def _fixed(app: App, name: str, network: Network) -> tuple[str, ...]:
+    """The addresses that the spec names for a container in a network."""
+    container = app.containers[name]
+    attachments = container[Networks].attachments() if Networks in container else {}
+    return tuple(
+        address
+        for word, attachment in attachments.items()
+        if host_name(app, word) == network.name
+        for address in attachment.addresses
+    )
+
+
+def _reserved(host: Host, container: Container) -> Iterable[str]:
+    """The addresses that the app's spec names: nobody else finds them free."""
+    kind = f"addresses of {container.app.name}"
+    if kind not in host.claims:
+        containers = (each for each in container.app.containers.values() if Networks in each)
+        attachments = (attachment for each in containers for attachment in each[Networks].attachments().values())
+        host.claims[kind] = {address: "" for attachment in attachments for address in attachment.addresses}
+    return host.claims[kind]
+
+
+def _object(host: Host, word: str, message: str) -> None:
+    problem = Problem((*PLACE, word, "addresses"), message)
+    if problem not in host.problems:
+        host.problems.append(problem)

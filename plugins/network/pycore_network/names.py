@@ -1,8 +1,12 @@
-"""What a container is called and how it finds names: /etc/hosts, /etc/hostname, /etc/resolv.conf, for any driver."""
+"""What a container is called and how it finds names: /etc/hosts, /etc/hostname, /etc/resolv.conf, for any driver.
+
+A container with an address in a bridged network asks the resolver, which knows its neighbours; any other asks the
+servers that the host asks. The resolver asks for each container the servers of its own `dns`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar
 
@@ -12,7 +16,9 @@ from pycore.linux.kernel import Kernel
 from pycore.ops import Operation
 from pycore.spec import Change, Container, Many, Section, Text, setting
 
-from pycore_network.addresses import lease_of
+from pycore_network import resolvconf
+from pycore_network.memberships import Membership, memberships
+from pycore_network.networks import BRIDGE, AddressText
 from pycore_network.ops.names import NameFile, NameFiles
 from pycore_network.resolver.policy import Free
 from pycore_network.resolver.service import ResolverService
@@ -20,17 +26,10 @@ from pycore_network.resolver.service import ResolverService
 _FILES = ("hosts", "hostname", "resolv.conf")
 
 _HOSTS = "/etc/hosts"
-_RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+_RESOLV_CONF = (resolvconf.HOST, "/run/systemd/resolve/resolv.conf")
 """The second is where systemd-resolved lists the servers behind its own (systemd-resolved(8))."""
 
 _NO_SERVER = "the host's name servers listen on its loopback only: set `dns` in [container.NAME.network]"
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
 
 
 def _word(text: str) -> str:
@@ -39,7 +38,6 @@ def _word(text: str) -> str:
     return text
 
 
-Address = Annotated[Text, pydantic.AfterValidator(_address)]
 Word = Annotated[Text, pydantic.AfterValidator(_word)]
 
 
@@ -48,25 +46,33 @@ class Names(Section):
 
     table: ClassVar[str] = "container.*.network"
 
-    dns: Many[Address] = setting(
+    dns: Many[AddressText] = setting(
         (),
-        doc="Name servers to ask. Without it those of the host, but for servers on the host's loopback, which a "
-        "container with a network of its own cannot reach; if that leaves none, it has none.",
-        change=Change.RESTART,
+        doc="Name servers to ask, in the place of the host's. In a bridged network the resolver asks them for this "
+        "container, so that it finds other containers as well; with any other driver the container asks them itself.",
+        change=Change.LIVE,
         example=["9.9.9.9"],
         flags=("--dns",),
     )
     dns_search: Many[Word] = setting(
         (),
-        doc="Domains to search in; without it the host's.",
-        change=Change.RESTART,
+        doc='Domains to search in; without it the host\'s. `["."]` is none.',
+        change=Change.LIVE,
         example=["example.org"],
         flags=("--dns-search",),
     )
-    extra_hosts: dict[Word, Address] = setting(
+    dns_options: Many[Word] = setting(
+        (),
+        doc="Options of resolv.conf(5); without it the host's. In a bridged network `ndots:0` is added, unless these "
+        "say otherwise: names of containers come before the domains to search in.",
+        change=Change.LIVE,
+        example=["ndots:1", "timeout:2"],
+        flags=("--dns-option", "--dns-opt"),
+    )
+    extra_hosts: dict[Word, AddressText] = setting(
         {},
         doc="Lines to add to /etc/hosts: name and address.",
-        change=Change.RESTART,
+        change=Change.LIVE,
         example={"db": "192.0.2.7"},
         flags=("--add-host",),
     )
@@ -85,9 +91,17 @@ def pycore_service(host: Host, kernel: Kernel) -> Service:
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
-    hostname = _hostname(container)
-    resolv_conf = _resolv_conf(container[Names], host, reaches_loopback=_on_host(container))
-    return [NameFiles(_directory(container, host), _hosts(container, host, hostname), f"{hostname}\n", resolv_conf)]
+    names, hostname, members = container[Names], _hostname(container), memberships(container, host)
+    resolver = _resolver(members)
+    return [
+        NameFiles(
+            _directory(container, host),
+            _hosts(container, host, hostname, members),
+            f"{hostname}\n",
+            _text(_asking(resolver, names, host) if resolver else _direct(names, host, _on_host(container))),
+            "".join(f"{address}\n" for address in names.dns) if resolver else "",
+        )
+    ]
 
 
 @hookimpl
@@ -110,25 +124,38 @@ def _hostname(container: Container) -> str:
     return next((str(name) for name in found if name), container.name)
 
 
-def _hosts(container: Container, host: Host, hostname: str) -> str:
+def _resolver(members: Sequence[Membership]) -> str:
+    """Where a container reaches the resolver: at the host's own address in the first network that has one of IPv4."""
+    gateways = (gateway for each in members if each.network.driver == BRIDGE for gateway in each.network.gateways)
+    return next((gateway for gateway in gateways if ":" not in gateway), "")
+
+
+def _hosts(container: Container, host: Host, hostname: str, members: Sequence[Membership]) -> str:
     """Its own name and those it was given; on the host's network after what the host calls its neighbours."""
     text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     if _on_host(container) and host.look.exists(_HOSTS):
         text = host.look.read(_HOSTS).rstrip("\n") + "\n"
-    own = (hostname, lease_of(host, container) or "127.0.1.1")
-    return text + "".join(f"{address}\t{name}\n" for name, address in (own, *container[Names].extra_hosts.items()))
+    own = [address for each in members for address in each.addresses] or ["127.0.1.1"]
+    lines = [(address, hostname) for address in own]
+    lines += [(address, name) for name, address in container[Names].extra_hosts.items()]
+    return text + "".join(f"{address}\t{name}\n" for address, name in lines)
 
 
-def _resolv_conf(names: Names, host: Host, *, reaches_loopback: bool) -> str:
+def _asking(resolver: str, names: Names, host: Host) -> list[tuple[str, str]]:
+    """The resolv.conf(5) of a container that asks the resolver."""
+    found = resolvconf.of_container(_read(host, resolvconf.HOST), (resolver,), names.dns_search, names.dns_options)
+    return resolvconf.bare_first(found)
+
+
+def _direct(names: Names, host: Host, reaches_loopback: bool) -> list[tuple[str, str]]:
+    """That of a container that asks servers itself."""
     lines = _host_lines(host, reaches_loopback)
-    if names.dns:
-        lines = [line for line in lines if line[0] != "nameserver"]
-        lines += [("nameserver", address) for address in names.dns]
-    if names.dns_search:
-        lines = [line for line in lines if line[0] not in ("search", "domain")]
-        lines.append(("search", " ".join(names.dns_search)))
+    return resolvconf.of_container(lines, names.dns, names.dns_search, names.dns_options)
+
+
+def _text(lines: list[tuple[str, str]]) -> str:
     if not any(key == "nameserver" for key, _ in lines):
-        lines.insert(0, ("#", _NO_SERVER))
+        lines = [("#", _NO_SERVER), *lines]
     return "".join(f"{key} {value}\n" for key, value in lines)
 
 
@@ -140,15 +167,11 @@ def _host_lines(host: Host, reaches_loopback: bool) -> list[tuple[str, str]]:
     return next((lines for lines in found if any(key == "nameserver" for key, _ in lines)), found[0])
 
 
-def _read(host: Host, path: str) -> Iterator[tuple[str, str]]:
+def _read(host: Host, path: str) -> list[tuple[str, str]]:
     try:
-        text = host.look.read(path)
+        return list(resolvconf.lines(host.look.read(path)))
     except OSError:
-        return
-    for line in text.splitlines():
-        key, _, value = line.strip().partition(" ")
-        if key in ("nameserver", "search", "domain", "options") and value.strip():
-            yield key, value.strip()
+        return []
 
 
 def _is_loopback(line: tuple[str, str]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -16,16 +16,17 @@ from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pycore.hookspecs import Host
-from pycore.spec import App, Change, Many, Name, Section, Text, setting
+from pycore.spec import App, Many, Name, Section, Text, setting
+
+from pycore_network.ops.lease import RECORD
 
 Subnet = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 DEFAULT = "default"
 """The network that an app has without declaring one."""
-RECORD = "network.json"
-"""What is kept of a network, in its directory, beside the leases."""
-
+BRIDGE = "bridge"
+"""The driver of a network that names none."""
 _LARGE = 1 << 16
 """Bytes: more than a record has."""
 _ROOM = {4: (8, 29), 6: (8, 124)}
@@ -110,7 +111,9 @@ class NetworkTable(Section):
         doc="Closed to other networks of this host. Those that are not isolated reach each other.",
         example=False,
     )
-    labels: dict[Text, Text] = setting({}, doc="Words for people and tools.", change=Change.LIVE)
+    labels: dict[Text, Text] = setting(
+        {}, doc="Words for people and tools, kept as they were when the network was made.", example={"team": "shop"}
+    )
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ class Network:
     mtu: int = 0
     """0 leaves it to the kernel."""
     isolated: bool = True
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    options: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     """What its driver's own section says: ``{"parent": "eth0", "mode": "bridge"}``."""
 
     def prefix_of(self, address: str) -> int:
@@ -157,8 +160,12 @@ class Network:
         )
 
 
-def network_of(host: Host, name: str, record: str) -> Network:
-    """The inverse of :meth:`Network.record`. Raises ValueError where that is something else."""
+@lru_cache(maxsize=1024)
+def network_of(name: str, directory: str, bridge: str, record: str) -> Network:
+    """The inverse of :meth:`Network.record`, the very same for the same: a thousand containers are in one network.
+
+    ``bridge`` counts with that driver alone. Raises ValueError where the record is something else.
+    """
     try:
         values: dict[str, Any] = json.loads(record)
         return Network(
@@ -166,8 +173,8 @@ def network_of(host: Host, name: str, record: str) -> Network:
             str(values["driver"]),
             tuple(map(read_subnet, values["subnets"])),
             tuple(map(str, values["gateways"])),
-            directory_of(host, name),
-            bridge_of(host, name) if values["driver"] == "bridge" else "",
+            directory,
+            bridge if values["driver"] == BRIDGE else "",
             bool(values["internal"]),
             int(values["mtu"]),
             bool(values["isolated"]),
@@ -178,11 +185,16 @@ def network_of(host: Host, name: str, record: str) -> Network:
         raise ValueError(f"not what is kept of a network: {error!r}") from None
 
 
+def placed(host: Host, name: str, record: str) -> Network:
+    """A network of this host, of what is kept of it."""
+    return network_of(name, directory_of(host, name), bridge_of(host, name), record)
+
+
 def recorded(host: Host, name: str) -> Network | None:
     """The network of that name, where it exists: containers are in it, or ``pycore network create`` has made it."""
     for path in (f"{directory_of(host, name)}/{RECORD}", kept_record(host, name)):
         try:
-            return network_of(host, name, host.look.read(path, _LARGE))
+            return placed(host, name, host.look.read(path, _LARGE))
         except FileNotFoundError:
             continue
     return None
@@ -207,7 +219,12 @@ def directory_of(host: Host, name: str) -> str:
 
 def bridge_of(host: Host, name: str) -> str:
     """The bridge's name, at most 15 characters (IFNAMSIZ): readable at its start, unique by its end."""
-    return f"pc-{name[:5]}-{hashlib.sha256(f'{host.instance}/{name}'.encode()).hexdigest()[:6]}"
+    return _bridge(host.instance, name)
+
+
+@lru_cache(maxsize=1024)
+def _bridge(instance: str, name: str) -> str:
+    return f"pc-{name[:5]}-{hashlib.sha256(f'{instance}/{name}'.encode()).hexdigest()[:6]}"
 
 
 def host_name(app: App, word: str) -> str:
@@ -222,12 +239,21 @@ def table_of(app: App, word: str) -> NetworkTable:
     return found if isinstance(found, NetworkTable) else NetworkTable()
 
 
+def driver_of(app: App, word: str) -> str:
+    """The driver that ``[network.WORD]`` chooses."""
+    return app.table_drivers.get("network", {}).get(word, BRIDGE)
+
+
+def options_of(app: App, word: str) -> dict[str, str]:
+    """What the section of the table's driver says, the rest of ``[network.WORD]``."""
+    found: dict[str, str] = {}
+    for kind, section in app.tables.get("network", {}).get(word, {}).items():
+        if kind is not NetworkTable:
+            found |= {name: str(value) for name, value in section.model_dump(exclude_none=True).items()}
+    return found
+
+
 @lru_cache(maxsize=1024)
 def read_subnet(text: str) -> Subnet:
-    """A subnet of its text, the very same for the same: a thousand containers are in one network."""
+    """A subnet of its text, the very same for the same."""
     return ip_network(text)
-
-
-def in_order(subnets: Sequence[Subnet]) -> tuple[Subnet, ...]:
-    """IPv4 before IPv6."""
-    return tuple(sorted(subnets, key=lambda subnet: subnet.version))

@@ -11,12 +11,14 @@ import pytest
 from pycore.hookspecs import Host
 from pycore.spec import App, Container
 from pycore.testing.fake import FakeKernel
-from pycore_network.bridge import Bridge, BridgedNetwork
+from pycore_network.bridge import Bridge
 from pycore_network.host import HostNetwork
+from pycore_network.memberships import Networks
 from pycore_network.names import Names
+from pycore_network.networks import NetworkTable
 
 Make = Callable[..., Container]
-SECTIONS = {"bridge": (Bridge, Names), "host": (HostNetwork, Names), "none": (Names,)}
+SECTIONS = {"bridge": (Networks, Bridge, Names), "host": (HostNetwork, Names), "none": (Names,)}
 
 
 @pytest.fixture
@@ -32,22 +34,22 @@ def view(kernel: FakeKernel) -> Callable[[], Host]:
 
 @pytest.fixture
 def make() -> Make:
-    """``make("shop/web", networks={"back": {"subnet": ...}}, ports=["8080:80"])``."""
+    """``make("shop/web", tables={"back": {"subnets": [...]}}, networks=["back"], ports=["8080:80"])``."""
 
     def container(
         full_name: str = "shop/web",
         *,
         driver: str = "bridge",
-        networks: dict[str, dict[str, Any]] | None = None,
+        tables: dict[str, dict[str, Any]] | None = None,
         **fields: Any,
     ) -> Container:
         app_name, _, name = full_name.partition("/")
-        tables = {word: {BridgedNetwork: BridgedNetwork(**values)} for word, values in (networks or {}).items()}
+        named = {word: {NetworkTable: NetworkTable(**values)} for word, values in (tables or {}).items()}
         sections = {
             kind: kind.model_validate({key: value for key, value in fields.items() if key in kind.model_fields})
             for kind in SECTIONS[driver]
         }
-        app = App(app_name, Path("/"), {"network": tables})
+        app = App(app_name, Path("/"), {"network": named})
         identity = sha256(full_name.encode()).hexdigest()[:12]
         return Container(app, name, {"network": driver}, sections, identity)
 

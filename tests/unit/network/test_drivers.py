@@ -14,8 +14,9 @@ from pycore.launch.namespaces import Namespaces
 from pycore.ops import Context, Operation
 from pycore.spec import App
 from pycore.testing.fake import FakeKernel
-from pycore_network import bridge, host, names, none, requirements
-from pycore_network.bridge import Bridge, BridgedNetwork
+from pycore_network import bridge, declared, host, names, none, requirements
+from pycore_network.bridge import Bridge
+from pycore_network.networks import NetworkTable
 from pycore_network.ops.bridge import Publish
 
 from .conftest import Make
@@ -65,9 +66,9 @@ def test_network_names(view: View, make: Make) -> None:
         return str(join.network)  # type: ignore[attr-defined]
 
     assert name() == "shop_default"
-    assert name(networks={"back": {}}, network="back") == "shop_back"
-    assert name(networks={"back": {"name": "common"}}, network="back") == "common"
-    assert name(networks={"default": {"name": "common"}}) == "common"
+    assert name(tables={"back": {}}, networks=["back"]) == "shop_back"
+    assert name(tables={"back": {"name": "common"}}, networks=["back"]) == "common"
+    assert name(tables={"default": {"name": "common"}}) == "common"
 
 
 def test_namespaces(make: Make, view: View) -> None:
@@ -85,10 +86,10 @@ def test_inspect_claims_nothing(view: View, make: Make) -> None:
 # -- refusing ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subnet", ["10.0.0.0/30", "10.0.0.1/24", "10.0.0.0", "::/64", "0.0.0.0/0", "x"])
+@pytest.mark.parametrize("subnet", ["10.0.0.0/30", "10.0.0.1/24", "10.0.0.0", "::/7", "fd00::/125", "0.0.0.0/0", "x"])
 def test_subnets_that_cannot_be(subnet: str) -> None:
     with pytest.raises(pydantic.ValidationError):
-        BridgedNetwork(subnet=subnet)
+        NetworkTable(subnets=[subnet])
 
 
 def test_ports_are_checked_by_the_field() -> None:
@@ -105,10 +106,10 @@ def test_a_port_twice_in_an_app(make: Make) -> None:
 
 
 def test_an_unknown_network(make: Make) -> None:
-    (problem,) = bridge.pycore_validate(whole(make(network="back")))
-    assert problem.path == ("container", "web", "network", "network")
+    (problem,) = declared.pycore_validate(whole(make(networks=["back"])))
+    assert problem.path == ("container", "web", "network", "networks", 0)
     assert problem.hint == "add a table [network.back]"
-    assert list(bridge.pycore_validate(whole(make(network="back", networks={"back": {}})))) == []
+    assert list(declared.pycore_validate(whole(make(tables={"back": {}}, networks=["back"])))) == []
 
 
 def test_ports_with_the_driver_host(make: Make) -> None:
@@ -223,7 +224,7 @@ def test_hosts_has_the_containers_own_address(view: View, make: Make) -> None:
     here, web = view(), make(extra_hosts={"db": "192.0.2.7"})
     (join,) = bridge.pycore_prepare(web, here)
     lines = files(web, here)["hosts"].splitlines()
-    assert f"{join.address}\tweb" in lines  # type: ignore[attr-defined]
+    assert f"{join.addresses[0]}\tweb" in lines  # type: ignore[attr-defined]
     assert "127.0.0.1\tlocalhost" in lines
     assert "192.0.2.7\tdb" in lines
 
@@ -244,12 +245,16 @@ LOOPBACK = "# by systemd\nnameserver 127.0.0.53\nnameserver ::1\nsearch lan\nopt
 @pytest.mark.parametrize(
     ("driver", "etc", "behind", "fields", "wanted"),
     [
-        ("bridge", "nameserver 192.0.2.53\n", None, {}, "nameserver 192.0.2.53\n"),
-        ("bridge", LOOPBACK, "nameserver 192.0.2.1\n", {}, "nameserver 192.0.2.1\n"),
+        ("none", "nameserver 192.0.2.53\n", None, {}, "nameserver 192.0.2.53\n"),
+        ("none", LOOPBACK, "nameserver 192.0.2.1\n", {}, "nameserver 192.0.2.1\n"),
         ("host", LOOPBACK, None, {}, LOOPBACK.partition("\n")[2]),
-        ("bridge", LOOPBACK, None, {"dns": ["9.9.9.9"]}, "search lan\noptions edns0\nnameserver 9.9.9.9\n"),
-        ("bridge", "nameserver 192.0.2.5\nsearch a\n", None, {"dns_search": ["c"]}, "nameserver 192.0.2.5\nsearch c\n"),
-        ("bridge", None, None, {"dns": ["2001:db8::1"]}, "nameserver 2001:db8::1\n"),
+        ("none", LOOPBACK, None, {"dns": ["9.9.9.9"]}, "search lan\noptions edns0\nnameserver 9.9.9.9\n"),
+        ("none", "nameserver 192.0.2.5\nsearch a\n", None, {"dns_search": ["c"]}, "nameserver 192.0.2.5\nsearch c\n"),
+        ("none", "nameserver 192.0.2.5\nsearch a\n", None, {"dns_search": ["."]}, "nameserver 192.0.2.5\n"),
+        ("none", None, None, {"dns": ["2001:db8::1"]}, "nameserver 2001:db8::1\n"),
+        ("bridge", LOOPBACK, None, {}, "search lan\noptions edns0\nnameserver 10.208.0.1\noptions ndots:0\n"),
+        ("bridge", None, None, {"dns": ["9.9.9.9"]}, "nameserver 10.208.0.1\noptions ndots:0\n"),
+        ("bridge", None, None, {"dns_options": ["ndots:2"]}, "nameserver 10.208.0.1\noptions ndots:2\n"),
     ],
 )
 def test_resolv_conf(
@@ -264,9 +269,16 @@ def test_resolv_conf(
 
 def test_resolv_conf_says_why_it_has_no_server(make: Make) -> None:
     here = Host(FakeKernel({"/etc/resolv.conf": LOOPBACK}), Path("/run/pycore"), Path("/var/lib/pycore"))
-    text = files(make(), here)["resolv_conf"]
+    text = files(make(driver="none"), here)["resolv_conf"]
     assert "nameserver" not in text
     assert text.startswith("# the host's name servers listen on its loopback only")
+
+
+def test_the_resolver_is_told_whom_to_ask(view: View, make: Make) -> None:
+    (own,) = names.pycore_prepare(make(dns=["9.9.9.9", "2001:db8::1"]), view())
+    assert getattr(own, "servers") == "9.9.9.9\n2001:db8::1\n"  # noqa: B009
+    (direct,) = names.pycore_prepare(make(driver="none", dns=["9.9.9.9"]), view())
+    assert getattr(direct, "servers") == ""  # noqa: B009
 
 
 @pytest.mark.parametrize(

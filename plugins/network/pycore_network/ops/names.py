@@ -16,24 +16,37 @@ _MAX_LINKS = 8
 
 @dataclass(frozen=True)
 class NameFiles(Operation):
-    """Write the files, in a directory of the container's own on the host."""
+    """Write the files, in a directory of the container's own on the host.
+
+    Where its process lives, they stay what they are and say something else: it has them mounted.
+    """
 
     step = Step.FILES
     directory: str
     hosts: str
     hostname: str
     resolv_conf: str
+    servers: str = ""
+    """Not for the container: whom the resolver asks for it, a line for each; without any the host's servers."""
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.directory)
         for name, text in self._files():
-            ctx.kernel.replace(f"{self.directory}/{name}", text)
+            path = f"{self.directory}/{name}"
+            if ctx.pid and ctx.kernel.exists(path):
+                ctx.kernel.write(path, text)
+            else:
+                ctx.kernel.replace(path, text)
 
     def _files(self) -> tuple[tuple[str, str], ...]:
-        return (("hosts", self.hosts), ("hostname", self.hostname), ("resolv.conf", self.resolv_conf))
+        return (
+            ("hosts", self.hosts), ("hostname", self.hostname), ("resolv.conf", self.resolv_conf),
+            ("servers", self.servers),
+        )  # fmt: skip
 
     def undo(self, ctx: Context) -> None:
-        ctx.kernel.rmtree(self.directory)
+        if not ctx.pid:
+            ctx.kernel.rmtree(self.directory)
 
     def probe(self, ctx: Context) -> bool | None:
         try:
