@@ -29,11 +29,12 @@ Answer = Callable[[bytes, bool], bytes | None]
 class Upstream:
     """A server of names, by UDP and TCP at one port."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, address: tuple[str, int] | None = None) -> None:
+        """At any free port of the loopback, or at this address."""
         self.answer = answer
         self.asked: list[tuple[bytes, int, bool]] = []
         """Each query, the port that it came from, whether by TCP."""
-        self.udp, self.tcp = both()
+        self.udp, self.tcp = _at(*address) if address else both()
         self.address: Server = self.udp.getsockname()
         self.udp.setblocking(True)
         self.tcp.setblocking(True)
@@ -100,6 +101,11 @@ def both() -> tuple[socket.socket, socket.socket]:
             return udp, Kernel().listen(socket.SOCK_STREAM, *udp.getsockname())
         except OSError:  # somebody else has it for TCP
             udp.close()
+
+
+def _at(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    kernel = Kernel()
+    return kernel.listen(socket.SOCK_DGRAM, address, port), kernel.listen(socket.SOCK_STREAM, address, port)
 
 
 class World:

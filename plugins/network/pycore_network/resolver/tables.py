@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -27,25 +24,45 @@ class Member:
     id: str
     known: Known
 
+    def names(self) -> set[str]:
+        """All that it is called there, in small letters."""
+        bare = {each.lower() for each in (*self.known.names, *self.known.aliases)}
+        return bare | {f"{name}.{self.known.app.lower()}" for name in bare}
+
 
 @dataclass
 class Network:
     """A network, and who is in it."""
 
     name: str
-    internal: bool
-    subnets: tuple[IPv4Network | IPv6Network, ...]
-    by_name: dict[str, list[Member]] = field(default_factory=lambda: defaultdict[str, list[Member]](list))
+    internal: bool = True
+    subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+    members: dict[str, Member] = field(default_factory=dict[str, Member])
+    """By id."""
+    by_name: dict[str, dict[str, Member]] = field(default_factory=dict[str, dict[str, Member]])
+    """All that are called so, by id."""
     by_address: dict[str, Member] = field(default_factory=dict[str, Member])
 
-    def add(self, member: Member) -> None:
-        """One more container is in it."""
-        known = member.known
-        for name in {each.lower() for each in (*known.names, *known.aliases)}:
-            self.by_name[name].append(member)
-            self.by_name[f"{name}.{known.app.lower()}"].append(member)
-        for address in known.addresses:
-            self.by_address[address] = member
+    def put(self, member: Member) -> None:
+        """A container is in it, as it was or otherwise."""
+        self.remove(member.id)
+        self.members[member.id] = member
+        for name in member.names():
+            self.by_name.setdefault(name, {})[member.id] = member
+        self.by_address |= dict.fromkeys(member.known.addresses, member)
+
+    def remove(self, identity: str) -> None:
+        """A container is not in it any more; one that never was is fine."""
+        member = self.members.pop(identity, None)
+        if member is None:
+            return
+        for name in member.names():
+            del self.by_name[name][identity]
+            if not self.by_name[name]:
+                del self.by_name[name]
+        for address in member.known.addresses:
+            if self.by_address.get(address) is member:
+                del self.by_address[address]
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class Asker:
     app: str
     networks: tuple[Network, ...]
 
-    @cached_property
+    @property
     def confined(self) -> bool:
         """Whether none of its networks has a way out."""
         return all(network.internal for network in self.networks)
@@ -68,10 +85,9 @@ class Asker:
         """
         found: dict[str, Member] = {}
         for network in self.networks:
-            for member in network.by_name.get(name, ()):
-                found.setdefault(member.id, member)
-        own = [member for member in found.values() if member.known.app == self.app]
-        members = own or list(found.values())
+            found = {**network.by_name.get(name, {}), **found}
+        alike = [found[identity] for identity in sorted(found)]
+        members = [member for member in alike if member.known.app == self.app] or alike
         return [address for member in members for address in member.known.addresses] if members else None
 
     def names(self, address: str) -> list[str] | None:
@@ -84,15 +100,29 @@ class Asker:
         return [] if any(parsed in subnet for network in self.networks for subnet in network.subnets) else None
 
 
+@dataclass
+class _Place:
+    """A network's directory, as it was read."""
+
+    network: Network
+    record: _Stamp | None = None
+    files: dict[str, _Stamp] = field(default_factory=dict[str, "_Stamp"])
+    """By name, which is the container's id."""
+
+
+_Stamp = tuple[int, int, int]
+"""What tells a file from the next one of its name: inode, time of change, size."""
+
+
 class Tables:
     """All networks of a run dir."""
 
     def __init__(self, run_dir: Path) -> None:
         self._directory = f"{run_dir}/networks"
-        self._files: dict[str, _File] = {}
-        """What was read, by path."""
-        self._askers: dict[str, Asker] = {}
-        """By address."""
+        self._places: dict[str, _Place] = {}
+        """By the network's name."""
+        self._askers: dict[str, Asker | None] = {}
+        """By address, as far as anybody has asked from there."""
         self._stale = True
 
     def changed(self) -> None:
@@ -100,80 +130,86 @@ class Tables:
         self._stale = True
 
     def renew(self) -> bool:
-        """Bring it up to date; whether there was anything to do."""
+        """Bring it up to date; whether there was anything to do. What has stayed the same is not read again."""
         if not self._stale:
             return False
         self._stale = False  # before the look: what changes during it is seen by the next
-        files: dict[str, _File] = {}
-        networks = [self._network(entry, files) for entry in _entries(self._directory)]
-        self._files, self._askers = files, dict(_askers(networks))
+        there = set(_names(self._directory))
+        self._places = {name: place for name, place in self._places.items() if name in there}
+        for name in there:
+            _update(self._places.setdefault(name, _Place(Network(name))), f"{self._directory}/{name}")
+        self._askers.clear()
         return True
 
     def asker(self, address: str) -> Asker | None:
         """The container that has this address."""
-        return self._askers.get(address)
+        if address not in self._askers:
+            if len(self._askers) >= _MOST_STRANGERS:
+                self._askers.clear()
+            self._askers[address] = self._asker(address)
+        return self._askers[address]
 
-    def _network(self, entry: os.DirEntry[str], files: dict[str, _File]) -> Network:
-        network = _described(entry.name, entry.path)
-        for file in _entries(f"{entry.path}/{DIRECTORY}"):
-            read = self._file(file)
-            if read:
-                files[file.path] = read
-                if read.known:
-                    network.add(Member(file.name, read.known))
-        return network
-
-    def _file(self, entry: os.DirEntry[str]) -> _File | None:
-        """What a file says, as it was read before where it is the same still; None where it has just gone."""
-        try:
-            found = entry.stat()
-            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-            before = self._files.get(entry.path)
-            if before and before.stamp == stamp:
-                return before
-            text = Path(entry.path).read_text()
-        except OSError:
+    def _asker(self, address: str) -> Asker | None:
+        networks = [self._places[name].network for name in sorted(self._places)]
+        member = next((network.by_address[address] for network in networks if address in network.by_address), None)
+        if member is None:
             return None
-        try:
-            return _File(stamp, Known.of(text))
-        except ValueError:  # of another version, which has other words: its container is not found by name
-            return _File(stamp, None)
+        return Asker(member.id, member.known.app, tuple(each for each in networks if member.id in each.members))
 
 
-@dataclass(frozen=True)
-class _File:
-    stamp: tuple[int, int, int]
-    """What tells it from the next file of that name."""
-    known: Known | None
+_MOST_STRANGERS = 1 << 16
+"""Addresses that are remembered; more than there are containers."""
 
 
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    """What is in a directory, but for files that are just being written; nothing where there is none."""
+def _names(directory: str) -> list[str]:
+    """What is in a directory; nothing where there is none."""
     try:
-        with os.scandir(directory) as entries:
-            return sorted((entry for entry in entries if not entry.name.endswith(".new")), key=lambda entry: entry.name)
+        return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _described(name: str, directory: str) -> Network:
-    """A network as its record has it; one that is just being made is taken for one without a way out."""
+def _update(place: _Place, directory: str) -> None:
+    stamp = _stamp(f"{directory}/{RECORD}")
+    if stamp is None or stamp != place.record:
+        place.record = stamp
+        _describe(place.network, directory)
+    # Not scandir(3): what it tells of a file is no more than its name, and each would have to be looked at anyway.
+    files: dict[str, _Stamp] = {}
+    for name in _names(f"{directory}/{DIRECTORY}"):
+        path = f"{directory}/{DIRECTORY}/{name}"
+        stamp = _stamp(path)
+        if stamp is None or name.endswith(".new"):  # just gone, or just being written
+            continue
+        files[name] = stamp
+        if stamp != place.files.get(name):
+            _read(place.network, name, path)
+    for name in place.files.keys() - files.keys():
+        place.network.remove(name)
+    place.files = files
+
+
+def _stamp(path: str) -> _Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(network: Network, identity: str, path: str) -> None:
+    try:
+        network.put(Member(identity, Known.of(Path(path).read_text())))
+    except (OSError, ValueError):  # gone; or of another version with other words, and not found by name
+        network.remove(identity)
+
+
+def _describe(network: Network, directory: str) -> None:
+    """What its record says; one that is just being made is taken for one without a way out."""
+    network.internal, network.subnets = True, ()
     try:
         record: dict[str, Any] = json.loads(Path(f"{directory}/{RECORD}").read_text())
-        subnets = tuple(ip_network(each) for each in record["subnets"])
-        return Network(name, bool(record["internal"]), subnets)
+        network.subnets = tuple(ip_network(each) for each in record["subnets"])
+        network.internal = bool(record["internal"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Network(name, internal=True, subnets=())
-
-
-def _askers(networks: Iterable[Network]) -> Iterator[tuple[str, Asker]]:
-    """Each address of each container, and what it may know."""
-    homes: defaultdict[str, list[Network]] = defaultdict(list)
-    members: defaultdict[str, list[Member]] = defaultdict(list)
-    for network in networks:
-        for member in dict.fromkeys(network.by_address.values()):
-            homes[member.id].append(network)
-            members[member.id].append(member)
-    for identity, those in members.items():
-        asker = Asker(identity, those[0].known.app, tuple(homes[identity]))
-        yield from ((address, asker) for member in those for address in member.known.addresses)
+        pass
