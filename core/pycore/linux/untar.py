@@ -20,6 +20,8 @@ from pycore.linux.tarstream import Content, Entry, Kind
 
 MAX_DIRECTORIES = 500_000
 """Whose times are remembered until all is in them."""
+MAX_PATHS = 64 << 20
+"""Characters of their paths together."""
 WHITEOUT = ".wh."
 """What a layer's name begins with that stands for the absence of a file (image-spec, layer.md)."""
 OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
@@ -99,6 +101,7 @@ class Tree:
         self._bytes = 0
         self._open: dict[str, _Above] = {}
         self._times: dict[str, int] = {}
+        self._remembered = 0
         self._own = (os.geteuid(), os.getegid())
         self._not_given = _not_given(root) if ours else 0o7777
 
@@ -292,9 +295,17 @@ class Tree:
         self._give(fd, entry)
         if hidden:
             _make_opaque(fd)
-        self._times[path] = entry.mtime
+        self._remember(path, entry.mtime)
+
+    def _remember(self, path: str, time: int) -> None:
+        """In bounded memory: both how many there are and how deep they lie is the archive's choice."""
+        if path not in self._times:
+            self._remembered += len(path)
+        self._times[path] = time
         if len(self._times) > MAX_DIRECTORIES:
             raise tarstream.Refused(f"it has more than {MAX_DIRECTORIES} directories")
+        if self._remembered > MAX_PATHS:
+            raise tarstream.Refused(f"the paths of its directories have more than {MAX_PATHS >> 20} million characters")
 
     def _give(self, fd: int, entry: Entry) -> None:
         """Owner first: chown(2) clears setuid bits and file capabilities."""

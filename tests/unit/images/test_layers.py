@@ -6,9 +6,11 @@ import bz2
 import contextlib
 import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,6 +256,25 @@ def test_more_entries_than_anybody_needs(tree: Path, monkeypatch: pytest.MonkeyP
 def test_directories_without_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pycore.linux.untar.MAX_DIRECTORIES", 50)
     refused(tree, tar(*(entry(str(number)) for number in range(100))), "more than 50 directories")
+
+
+def test_paths_without_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycore.linux.untar.MAX_PATHS", 1 << 20)
+    deep = "/".join(["d" * 200] * 10)
+    unpacked(tree, tar(*(entry(deep) for _ in range(600))))  # the same one again takes nothing
+    rmtree.remove(str(tree))
+    refused(tree, tar(entry(deep), *(entry(f"{deep}/{number}") for number in range(600))), "more than 1 million char")
+
+
+def test_decompression_that_takes_more_memory_than_it_may(tree: Path) -> None:
+    """What stands in the first bytes says how much of what was decompressed has to be kept: gigabytes here."""
+    xz = bytearray(lzma.compress(tar(entry("a", b"x"))))
+    end = 12 + (xz[12] + 1) * 4  # of the block header, whose last four bytes are its checksum
+    xz[xz.index(0x21, 12) + 2] = 40
+    xz[end - 4 : end] = zlib.crc32(xz[12 : end - 4]).to_bytes(4, "little")
+    refused(tree, bytes(xz), "cannot be decompressed: Memory usage limit")
+    window = 21 << 3  # 2 GiB (RFC 8878, 3.1.1.1.2)
+    refused(tree, bytes([0x28, 0xB5, 0x2F, 0xFD, 0, window, 9, 0, 0, 65]), "cannot be decompressed")
 
 
 def test_it_is_cut_off(tree: Path) -> None:

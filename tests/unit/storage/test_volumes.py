@@ -165,6 +165,19 @@ def test_a_new_volume_begins_with_what_the_image_has(make: Make, host: Host, ker
     assert json.loads(kernel.read(f"{STORE}/.notes/shop/data.json"))["labels"] == {}
 
 
+@pytest.mark.parametrize(("there", "then"), [("", "from the image"), ("mine", "mine")])
+def test_a_volume_that_is_there_gets_it_only_where_it_is_empty(
+    make: Make, host: Host, kernel: FakeKernel, there: str, then: str
+) -> None:
+    kernel.add_file("/layers/1/data/file", "from the image")
+    kernel.add_file(f"{STORE}/shop/data/{'file' if there else ''}", there)
+    image = Image("app:1", digest="sha256:0", layers=("/layers/1",))
+    container = make("app:1", of=image, volumes=["data:/data"], declared={"data": None})
+    for operation in volumes.pycore_prepare(container, host):
+        operation.do(Context(kernel))
+    assert kernel.read(f"{STORE}/shop/data/file") == then
+
+
 def test_volumes_that_an_image_asks_for_go_with_the_container(make: Make, host: Host, kernel: FakeKernel) -> None:
     config = ImageConfig(volumes=("/var/lib/db", "/data/", "/proc/x", "/dev", "/sys/", "relative"))
     image = Image("app:1", digest="sha256:0", layers=("/layers/1",), config=config)
