@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pycore.linux.kernel import Kernel
+from pycore.linux.look import Look
 
 from pycore_network import ruleset
 
@@ -26,10 +27,10 @@ def path_of(run_dir: str | Path) -> str:
     return f"{run_dir}/resolver"
 
 
-def recorded(kernel: Kernel, run_dir: str | Path) -> int:
+def recorded(look: Look, run_dir: str | Path) -> int:
     """The port at which the resolver listens, or the last one did; 0 where there is none."""
     try:
-        return int(kernel.read(path_of(run_dir), _SMALL))
+        return int(look.read(path_of(run_dir), _SMALL))
     except (FileNotFoundError, ValueError):
         return 0
 
