@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,9 +29,12 @@ from pycore_images.archives.aside import write_all
 from pycore_images.content import CONFIGS, MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
 from pycore_images.layers import Unpacking
 from pycore_images.store import Store
+from pycore_images.unpacker import Unpacker
 from pycore_images.usage import measured, note_usage
 
 _CHUNK = 1 << 20
+_LARGE = 4 << 20
+"""Bytes of a layer that is worth a process of its own, which takes a tenth of a second to begin."""
 _TRIES = 5
 """How often a layer is asked for again without a byte more of it."""
 _DELAY, _LONGEST = 0.5, 10.0
@@ -251,7 +255,7 @@ class _Bringing:
                 if self._unpacks:
                     directory.mkdir()
                     recipe = directory / "recipe" if with_recipe else None
-                    unpacking = stack.enter_context(Unpacking(directory / "tree", recipe))
+                    unpacking = stack.enter_context(self._unpacking(directory / "tree", recipe))
                 for data in stack.enter_context(contextlib.closing(pieces)):
                     digest.update(data)
                     if unpacking:
@@ -271,6 +275,9 @@ class _Bringing:
             if directory.exists():
                 rmtree.remove(str(directory))
             raise
+
+    def _unpacking(self, tree: Path, recipe: Path | None) -> AbstractContextManager[Unpacking | Unpacker]:
+        return Unpacker(tree, recipe) if self._layer.size >= _LARGE else Unpacking(tree, recipe)
 
     def _reach_disk(self, directory: Path) -> None:
         """Wait for the disk, and meanwhile see what the layer takes, so that nobody has to walk through it later."""
