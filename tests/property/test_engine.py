@@ -66,7 +66,7 @@ SPECS = specs(
 
 HOST_FILES = {"/somewhere/": "", "/somewhere/site/": "", "/var/lib/data/": "", program(): ""}
 
-KEPT = ("/proc/sys/net/ipv4/ip_forward", "/sys/fs/cgroup/cgroup.subtree_control")
+KEPT = ("/proc/sys/net/", "/sys/fs/cgroup/cgroup.subtree_control")
 """Switches of the host that stay on: nobody can tell who relies on them by then."""
 
 

@@ -33,7 +33,7 @@ Source = dict[str, Any]
 
 FILES = {"/opt/": "", "/srv/site/": "", "/srv/image/": "", "/srv/image/etc/passwd": ""}
 
-KEPT = ("/proc/sys/net/ipv4/ip_forward", "/sys/fs/cgroup/cgroup.subtree_control")
+KEPT = ("/proc/sys/net/", "/sys/fs/cgroup/cgroup.subtree_control")
 """Switches of the host that stay on: nobody can tell who relies on them by then."""
 
 WEB: Source = {

@@ -87,6 +87,8 @@ _FILES: Mapping[str, str] = {
     "/proc/sys/kernel/cap_last_cap": "40\n",
     "/proc/sys/kernel/hostname": "fake\n",
     "/proc/sys/net/ipv4/ip_forward": "0\n",
+    "/proc/sys/net/ipv6/conf/all/disable_ipv6": "0\n",
+    "/proc/sys/net/ipv6/conf/all/forwarding": "0\n",
     "/proc/sys/user/max_user_namespaces": "15000\n",
 }
 _DIRECTORIES = (
@@ -175,6 +177,8 @@ class FakeKernel(Kernel):
         self.listening: dict[str, dict[tuple[str, int], str]] = {"tcp": {}, "udp": {}}
         """Protocol to (address in the kernel's hex, port) to the process that holds it."""
         self.host_routes: list[str] = []
+        self.helpers: dict[str, tuple[str, ...]] = {}
+        """Record to the words of a program that runs beside a container."""
         self.ids = [(0, (1 << 32) - 1)]
         """(first, how many): another list for a normal user's pycore."""
         self.network_is_ours = True
@@ -251,6 +255,7 @@ class FakeKernel(Kernel):
             for name, elements in sets.items()
         }
         found |= {f"quota {path}": size for path, size in self.quotas.items()}
+        found |= {f"helper {record}": words for record, words in self.helpers.items()}
         return {**found, "processes": len(self.processes)}
 
     def add_process(self, pid: int) -> FakeKernel:
@@ -637,6 +642,17 @@ class FakeKernel(Kernel):
     def kill(self, pid: int, number: int) -> None:
         if pid in self.processes and number:
             self.end_process(pid)
+
+    @_act
+    def start_helper(self, words: Sequence[str], record: str, network: int) -> None:
+        self.helpers[record] = tuple(words)
+
+    def has_helper(self, record: str) -> bool:
+        return record in self.helpers
+
+    @_act
+    def end_helper(self, record: str) -> None:
+        self.helpers.pop(record, None)
 
     def _set(self, what: str, *values: Any) -> None:
         self.me.settings[what] = values

@@ -15,7 +15,7 @@ from pycore.testing.files import fail
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25
 _REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
 
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_GROUP = 3, 10, 18, 19, 27
+_IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_PID, _IFLA_GROUP = 3, 5, 10, 18, 19, 27
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_GATEWAY = 1, 5
@@ -117,10 +117,12 @@ class Links:
             raise fail(errno.EOPNOTSUPP, f"rtnetlink message {kind}")
 
     def _new_link(self, pid: int, index: int, up: bool | None, flags: int, attributes: Attributes) -> None:
-        links = self.namespaces[pid].links
+        here, pid = pid, self._place(pid, attributes)
         name = _text(attributes.get(_IFLA_IFNAME, b""))
-        link = links.get(name) or self._by_index(pid, index)
+        link = self.namespaces[pid].links.get(name) or self._by_index(pid, index)
         if link is None:
+            if _IFLA_LINK in attributes and self._by_index(here, _number(attributes[_IFLA_LINK])) is None:
+                raise fail(errno.ENODEV, name)
             if not flags & _CREATE:
                 raise fail(errno.ENODEV, name)
             link = self._create(pid, name, index, attributes)
@@ -145,16 +147,20 @@ class Links:
     def _create_peer(self, pid: int, link: Link, peer: bytes) -> None:
         attributes = _attributes(peer[16:])
         name = _text(attributes.get(_IFLA_IFNAME, b""))
-        place = pid
-        if _IFLA_NET_NS_PID in attributes:
-            owner = _number(attributes[_IFLA_NET_NS_PID])
-            place = owner if owner in self.namespaces else HOST  # a thread of the host that no test made
+        place = self._place(pid, attributes)
         if name in self.namespaces[place].links:
             raise fail(errno.EEXIST, name)
         other = Link(name, next(self._indexes), "veth", peer=(pid, link.name))
         other.group = _number(attributes.get(_IFLA_GROUP, b"\0\0\0\0"))
         self.namespaces[place].links[name] = other
         link.peer = (place, name)
+
+    def _place(self, pid: int, attributes: Attributes) -> int:
+        """The namespace that a device is made in: where the request comes from, or that of a process."""
+        if _IFLA_NET_NS_PID not in attributes:
+            return pid
+        owner = _number(attributes[_IFLA_NET_NS_PID])
+        return owner if owner in self.namespaces else HOST  # a thread of the host that no test made
 
     def _delete_link(self, pid: int, index: int, attributes: Attributes) -> None:
         links = self.namespaces[pid].links

@@ -63,6 +63,8 @@ def pycore_sections() -> list[type[Section]]:
 
 @hookimpl
 def pycore_requirements(look: Look) -> Iterable[Requirement]:
+    if look.in_user_namespace() and not look.owns_network():
+        return  # a normal user's driver is another one
     yield requirements.net_admin(look)
     yield requirements.libnftables()
     yield requirements.forwarding()
@@ -76,6 +78,7 @@ def pycore_validate(app: App) -> Iterable[Problem]:
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
+    requirements.object_without_power(host)
     return [_join(container, host, membership) for membership in memberships(container, host, BRIDGE)]
 
 
@@ -89,7 +92,7 @@ def pycore_attach(container: Container, host: Host) -> Iterable[Operation]:
     everywhere = memberships(container, host)
     return [
         *(_link(each) for each in everywhere if each.network.driver == BRIDGE),
-        *(DefaultRoute(each.device, each.network.gateways) for each in everywhere if each.gateway),
+        *(DefaultRoute(each.device, each.way_out) for each in everywhere if each.gateway),
         *(_announce(container, each) for each in everywhere),
         *_publish(container, host, everywhere),
     ]

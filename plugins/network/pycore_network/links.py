@@ -18,6 +18,8 @@ Attributes = list[tuple[str, Any]]
 
 LOOPBACK_INDEX = 1
 """What the kernel numbers ``lo`` in every network namespace."""
+ANYONE = ("0.0.0.0", "::")
+"""In the place of a gateway: whatever is sent out of the device gets there."""
 _FIRST_INDEX = 100
 """What we ask the kernel to number a container's ``eth0``, so that nobody needs to look it up. The low numbers can be
 taken: modules such as sit and ip_gre put a device of their own into every new namespace."""
@@ -28,7 +30,7 @@ _CHANGE = 1 | 4
 _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
 _UP = {"flags": 1, "change": 1}
 """IFF_UP, and that no other flag is meant."""
-_TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
+_TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST, _SCOPE_LINK = 254, 4, 1, 253
 _NODAD = 2
 """IFA_F_NODAD: nobody else is asked whether they have the address, which takes a second; leases see to it."""
 _GEN_NONE = 1
@@ -130,22 +132,40 @@ def _veth(index: int, mtu: int) -> bytes:
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, {"index": index, **_UP}, attributes)
 
 
-def make_child(device: str, kind: str, mode: tuple[str, int], parent: int, owner: int, mac: str, mtu: int) -> bytes:
+_MODES = {
+    "macvlan": (
+        "IFLA_MACVLAN_MODE",
+        {mode: mode for mode in ("private", "vepa", "bridge", "passthru")},
+    ),
+    "ipvlan": ("IFLA_IPVLAN_MODE", {"l2": 0, "l3": 1, "l3s": 2}),
+}
+"""Kind of device to the attribute that says how several live on one, and its values (linux/if_link.h)."""
+
+
+def make_child(device: str, kind: str, mode: str, parent: int, owner: int, mac: str, mtu: int) -> bytes:
     """Make a device that lives on another, of the namespace where this is sent: macvlan, ipvlan.
 
-    It is up, in the namespace of the process ``owner``. ``parent`` is the other's index, ``mode`` the attribute that
-    says how they live together; without ``mac`` it has the other's.
+    It is in the namespace of the process ``owner``, and not up yet. ``parent`` is the other's index; without ``mac``
+    it has the other's, without ``mtu`` as well.
     """
+    word, values = _MODES[kind]
+    data = {"attrs": [(word, values[mode])]}
     attributes: Attributes = [
         ("IFLA_IFNAME", device),
         ("IFLA_LINK", parent),
         ("IFLA_NET_NS_PID", owner),
         *([("IFLA_ADDRESS", mac)] if mac else []),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": [mode]})]}),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", data)]}),
         *_mtu(mtu),
     ]
-    fields = {"index": index_of(device), **_UP}
+    fields = {"index": index_of(device)}
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, fields, attributes)
+
+
+@lru_cache(maxsize=64)
+def bring_up(index: int) -> bytes:
+    """Bring a device up; with ``LOOPBACK_INDEX`` the kernel gives it 127.0.0.1 then."""
+    return _request("ifinfmsg", _NEWLINK, _CHANGE, {"index": index, **_UP}, [])
 
 
 def _mtu(mtu: int) -> Attributes:
@@ -184,12 +204,6 @@ def _hairpin() -> bytes:
     return _request("ifinfmsg", _NEWLINK, _CHANGE, {}, [("IFLA_IFNAME", _NAME), ("IFLA_LINKINFO", info)])
 
 
-@lru_cache(maxsize=4)
-def loopback_up() -> bytes:
-    """Bring ``lo`` up; the kernel gives it 127.0.0.1 then."""
-    return _request("ifinfmsg", _NEWLINK, _CHANGE, {"index": LOOPBACK_INDEX, **_UP}, [])
-
-
 def add_address(index: int, address: str, prefix: int) -> bytes:
     """Give a device an address; one that it has already is fine."""
     version = 6 if ":" in address else 4
@@ -213,12 +227,12 @@ def settle(device: str, addresses: Sequence[str]) -> list[bytes]:
     pairs = (address.split("/") for address in addresses)
     given = [add_address(index, address, int(prefix)) for address, prefix in pairs]
     quiet = [] if any(":" in address for address in addresses) else [without_ipv6(index)]
-    return [*quiet, loopback_up(), *given]
+    return [*quiet, bring_up(LOOPBACK_INDEX), *given]
 
 
 @lru_cache(maxsize=256)
 def default_route(gateway: str, index: int) -> bytes:
-    """Send all that has no better way through a gateway that a device reaches."""
+    """Send all that has no better way through a gateway that a device reaches; :data:`ANYONE` is none at all."""
     return _request("rtmsg", _NEWROUTE, _CHANGE | _CREATE, _route(gateway), _way(gateway, index))
 
 
@@ -230,11 +244,13 @@ def delete_default_route(gateway: str, index: int) -> bytes:
 
 def _route(gateway: str) -> dict[str, Any]:
     family = _FAMILIES[6 if ":" in gateway else 4]
-    return {"family": family, "table": _TABLE_MAIN, "proto": _PROTOCOL_STATIC, "type": _UNICAST}
+    scope = _SCOPE_LINK if gateway in ANYONE else 0
+    return {"family": family, "table": _TABLE_MAIN, "proto": _PROTOCOL_STATIC, "type": _UNICAST, "scope": scope}
 
 
 def _way(gateway: str, index: int) -> Attributes:
-    return [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
+    through: Attributes = [] if gateway in ANYONE else [("RTA_GATEWAY", gateway)]
+    return [*through, ("RTA_OIF", index)]
 
 
 _FAMILIES: Mapping[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}

@@ -110,6 +110,13 @@ class Membership:
     """The host's end of it, where its driver makes one."""
 
     @property
+    def way_out(self) -> tuple[str, ...]:
+        """The gateways of its default routes; a device that sends packets rather than frames needs none."""
+        if self.network.options.get("mode", "").startswith("l3"):
+            return tuple("::" if ":" in gateway else "0.0.0.0" for gateway in self.network.gateways)
+        return self.network.gateways
+
+    @property
     def interfaces(self) -> tuple[str, ...]:
         """Its addresses, each with its prefix: ``10.208.0.7/22``."""
         return tuple(f"{address}/{self.network.prefix_of(address)}" for address in self.addresses)

@@ -197,7 +197,7 @@ def test_whatever_fails_nothing_is_left(kernel: FakeKernel, view: View, make: Ma
 
 def left(kernel: FakeKernel) -> dict[str, object]:
     """All but what is left on purpose: forwarding, and the peer of a veth, which goes with its namespace."""
-    found = kernel.snapshot("/proc/sys/net/ipv4")
+    found = kernel.snapshot("/proc/sys/net/")
     return {key: value for key, value in found.items() if not key.startswith("link pc")}
 
 

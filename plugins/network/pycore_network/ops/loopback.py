@@ -17,7 +17,7 @@ class Loopback(Operation):
     def do(self, ctx: Context) -> None:
         from pycore_network import links
 
-        ctx.kernel.netlink([links.loopback_up()], ctx.pid)
+        ctx.kernel.netlink([links.bring_up(links.LOOPBACK_INDEX)], ctx.pid)
 
     def explain(self) -> str:
         return "link lo up"
