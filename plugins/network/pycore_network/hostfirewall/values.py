@@ -154,7 +154,7 @@ def bounds(element: Any) -> tuple[int, int]:
     if isinstance(element, dict) and "range" in element:
         first, last = cast("dict[str, Any]", element)["range"]
         return int(ip_address(first)), int(ip_address(last))
-    network = ip_network(str(element), strict=False)
+    network = ip_network(str(cast("object", element)), strict=False)
     return int(network[0]), int(network[-1])
 
 

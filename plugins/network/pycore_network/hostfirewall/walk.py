@@ -134,6 +134,8 @@ class _Walk:
             return True if _is_target(about) else xtables.holds(about, self.packet)
         if kind in ("limit", "quota", "ct count"):
             return not about.get("inv", False)  # one packet now and then is within any limit, and never over it
+        if kind == "reject":
+            return _can_be_told(about, self.packet)
         if kind in ("set", "meter"):
             inner: Statement | list[Statement] = about.get("stmt") or []
             return all_of(self.holds(each) for each in (inner if isinstance(inner, list) else [inner]))
@@ -148,7 +150,9 @@ class _Walk:
             return self.into(about["target"], kind == "goto")
         if kind == "vmap":
             return self.by_map(about, place)
-        if kind == "xt" and _is_target(about):
+        if kind == "xt" and _is_target(about) and about["name"] in ("MARK", "CONNMARK"):
+            self.packet = replace(self.packet, mark=xtables.marked(about, self.packet) if sure else None)
+        elif kind == "xt" and _is_target(about):
             return _by_target(about, place)
         if kind == "mangle":
             self.change(about, sure)
@@ -193,6 +197,14 @@ def _fits(found: Any, element: Any) -> bool | None:
     if isinstance(found, frozenset):
         return element == "*" or element in found
     return is_one(found, element)
+
+
+def _can_be_told(about: Mapping[str, Any] | None, packet: Packet) -> bool:
+    """Whether a rejection is one for such a packet: nft leaves out of its listings what the kind of it says already."""
+    kind = (about or {}).get("type")
+    if kind in ("icmp", "icmpv6"):
+        return packet.version == (4 if kind == "icmp" else 6)
+    return kind != "tcp reset" or packet.protocol == "tcp"
 
 
 def _is_target(about: Mapping[str, Any] | None) -> bool:

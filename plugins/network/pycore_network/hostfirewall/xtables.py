@@ -39,6 +39,14 @@ def holds(about: Mapping[str, Any] | None, packet: Packet) -> bool | None:
         return None
 
 
+def marked(about: Mapping[str, Any], packet: Packet) -> int | None:
+    """The mark of a packet after a target that sets it: ``struct xt_mark_tginfo2``; None where nobody can know."""
+    if about["name"] != "MARK" or packet.mark is None or about.get("revision") != 2:
+        return None
+    mark, mask = struct.unpack_from("=II", bytes.fromhex(about["info"]))
+    return (packet.mark & ~mask) ^ int(mark)
+
+
 def _conntrack(info: bytes, revision: int, packet: Packet) -> bool | None:
     """``struct xt_conntrack_mtinfo2`` and ``3``; ``1`` has states in one byte, with the same flags before them."""
     if revision not in (1, 2, 3):
