@@ -14,7 +14,7 @@ from pycore.hookspecs import Host
 from pycore.linux import nftables
 from pycore.linux.look import Look
 from pycore.plan import identity
-from pycore_network.addresses import bridge_of
+from pycore_network.networks import bridge_of
 
 _KEPT = ("events", "volumes", "cache", "lock", "boot", "starting", "supervisor.log")
 """What of the run dir and the data dir stays on purpose, and may grow up to bounds of its own."""

@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from enclosure import CGROUP
 from image import make_root
 from pycore.launch.launcher import Stdio
+from pycore.spec import App
 
 TRUE, SLEEP = "/bin/true", "/bin/sleep"
 PROGRAMS = ("true", "sleep", "sh", "yes", "head")
@@ -348,9 +349,20 @@ class PycoreInProcess(Pycore):
             yield
 
     def once(self) -> None:
-        self.engine.run(self.app)
-        status = self.engine.wait("once/c")
-        self.engine.down("once")
+        self.run(self.app)
+
+    def app_of(self, name: str, image: str) -> App:
+        """An app of one container like that of once(), of another image."""
+        return self.engine.load_text(
+            f'name = "{name}"\n[container.c]\nimage = "{image}"\ncommand = ["{TRUE}"]\n'
+            '[container.c.network]\ndriver = "none"\n'
+        )
+
+    def run(self, app: App) -> None:
+        """Its container, from start to exit; then it is removed."""
+        self.engine.run(app)
+        status = self.engine.wait(f"{app.name}/c")
+        self.engine.down(app.name)
         if status != 0:
             raise RuntimeError(f"the container ended with {status}")
 

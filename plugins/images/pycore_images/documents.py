@@ -15,7 +15,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from pycore.errors import NotFound, UsageError
 from pycore.image import ImageConfig
@@ -45,6 +45,8 @@ _MAX_LIST = 10_000
 _MAX_TEXT = 256 << 10
 """Characters of one text; the kernel takes half as many in an argument (MAX_ARG_STRLEN)."""
 _MAX_SIZE = (1 << 63) - 1
+_KEPT = 32 << 10
+"""Bytes of a document that is read once while it is asked for again and again."""
 
 _LAYER_TYPE = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar(?:\+(?:gzip|zstd))?"
@@ -54,6 +56,8 @@ _PARTS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Document = Mapping[str, Any]
 _Kind = TypeVar("_Kind")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 # -- what they say ---------------------------------------------------------------------------------------
@@ -145,6 +149,19 @@ class Image:
 # -- reading ---------------------------------------------------------------------------------------------
 
 
+def _remembered(parse: Callable[Concatenate[bytes, P], T]) -> Callable[Concatenate[bytes, P], T]:
+    """The same bytes always mean the same: every start of a container asks for those of its image. Those of usual
+    length are kept as they were understood; nobody changes what comes of them.
+    """
+    known = cast("Callable[Concatenate[bytes, P], T]", functools.lru_cache(maxsize=64)(parse))
+
+    def understood(data: bytes, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return (known if len(data) <= _KEPT else parse)(data, *args, **kwargs)
+
+    return cast("Callable[Concatenate[bytes, P], T]", functools.wraps(parse)(understood))
+
+
+@_remembered
 def parse_root(data: bytes, media_type: str = "") -> Index | Manifest:
     """A manifest or an index, whichever it is. Raises Damaged."""
     document = _loaded(data, "the manifest")
@@ -164,6 +181,7 @@ def parse_manifest(data: bytes) -> Manifest:
     return found if isinstance(found, Manifest) else _wrong("the manifest", "is an index")
 
 
+@_remembered
 def media_type_of(data: bytes, media_type: str = "") -> str:
     """What a manifest or index says it is; where it says nothing, ``media_type``, or what it looks like.
 
@@ -172,6 +190,7 @@ def media_type_of(data: bytes, media_type: str = "") -> str:
     return _kind_of(_loaded(data, "the manifest"), media_type)
 
 
+@_remembered
 def parse_config(data: bytes, layers: int | None = None) -> Config:
     """The configuration of an image that has so many layers. Raises Damaged."""
     document = _loaded(data, "the configuration")

@@ -30,7 +30,7 @@ class HeldImage(Operation):
             root = store.by_digest(self.digest)
             if root is None:
                 raise NotFound(f"{self.digest} is not in the store")
-            store.layer_trees(store.image(root))
+            store.check_layers(store.image(root))
         except NotFound as error:
             hint = "somebody has removed it meanwhile: the same command again fetches it anew"
             raise PycoreError(f"image {self.name} is not here any more: {error.message}", hint=hint) from error

@@ -70,8 +70,7 @@ def fetched(store: Store, source: Source, ctx: Context, taken: Callable[[documen
 
 def runnable(store: Store, name: str, image: documents.Image) -> Image:
     """An image of the store, here or to come, as containers know it."""
-    trees = tuple(str(store.layer_tree(diff_id)) for diff_id in reversed(image.config.diff_ids))
-    return Image(name, image.digest, image.root.digest, trees, image.config.run)
+    return Image(name, image.digest, image.root.digest, store.layer_paths(image), image.config.run)
 
 
 def is_complete(store: Store, image: documents.Image) -> bool:

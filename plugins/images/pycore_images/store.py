@@ -71,6 +71,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.ingest = root / "ingest"
+        self._layers = str(root / "layers")
 
     # -- content ---------------------------------------------------------------------------------------------
 
@@ -166,18 +167,30 @@ class Store:
 
     def layer_tree(self, diff_id: str) -> Path:
         """Where a layer is unpacked, or would be."""
-        return self.root / "layers" / _hex(diff_id) / "tree"
+        return Path(self._layer(diff_id))
+
+    def layer_paths(self, image: documents.Image) -> tuple[str, ...]:
+        """Where the layers of an image are unpacked, or would be, the uppermost first."""
+        return tuple(map(self._layer, reversed(image.config.diff_ids)))
 
     def has_layer(self, diff_id: str) -> bool:
         """Whether a layer is here, unpacked."""
-        return self.layer_tree(diff_id).exists()
+        return os.path.exists(self._layer(diff_id))
 
     def layer_trees(self, image: documents.Image) -> tuple[Path, ...]:
         """The layers of an image, the uppermost first. Raises NotFound where one is missing."""
+        self.check_layers(image)
+        return tuple(map(Path, self.layer_paths(image)))
+
+    def check_layers(self, image: documents.Image) -> None:
+        """Raises NotFound where a layer of an image is missing."""
         for diff_id in image.config.diff_ids:
             if not self.has_layer(diff_id):
                 raise NotFound(f"layer {diff_id} of {image.digest} is not in the store")
-        return tuple(self.layer_tree(diff_id) for diff_id in reversed(image.config.diff_ids))
+
+    def _layer(self, diff_id: str) -> str:
+        """A plain text: of an image with many layers each is asked for several times at every start."""
+        return f"{self._layers}/{_hex(diff_id)}/tree"
 
     def take_layer(self, directory: Path, diff_id: str) -> None:
         """Put a directory of ``ingest`` that has a whole ``tree``, on the disk, in its place; another may have been

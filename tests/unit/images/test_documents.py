@@ -65,6 +65,13 @@ def test_a_manifest(kind: Any) -> None:
     assert (found.config.digest, found.annotations) == (digest("c"), {"a": "b"})
 
 
+def test_what_is_read_again_is_known() -> None:
+    data, long = raw(manifest()), raw(manifest(annotations={"long": "x" * 100_000}))
+    assert documents.parse_root(bytes(bytearray(data))) is documents.parse_root(data)
+    assert documents.parse_root(long) is not documents.parse_root(long)
+    assert documents.parse_root(long) == documents.parse_root(long)
+
+
 def test_a_configuration() -> None:
     found = documents.parse_config(raw(config()), 2)
     run = found.run
