@@ -115,6 +115,16 @@ class Section(Fields):
     """
 
     table: ClassVar[str]
+    whole: ClassVar[Change] = Change.RECREATE
+    """What it takes for a container that a table beside it concerns (``[network.back]``) when that comes or goes."""
+
+    @classmethod
+    def needs(cls, table: Mapping[str, Any]) -> Mapping[str, str]:
+        """The containers of the app that a container with such a table depends on, as ``depends_on`` has it.
+
+        ``table`` is as it is written: nobody has checked it yet. Who is not in the app is left out.
+        """
+        return {}
 
     @classmethod
     def of_word(cls, word: str) -> Mapping[str, Any] | None:

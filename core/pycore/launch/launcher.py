@@ -111,10 +111,11 @@ def give_up(starting: Starting, error: BaseException, settle: Callable[[], None]
 class Launcher(Protocol):
     """Starts containers; a fake one in :mod:`pycore.testing` does so without a process."""
 
-    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False, network_of: int = -1) -> Starting:
         """Clone the container's process. Raises StartError.
 
         Until it runs its program it ends when this process does; with ``hold`` it waits for whoever takes over.
+        ``network_of`` is a pidfd of a process whose network namespace it is to be in, rather than in a new one.
         """
         ...
 
@@ -392,8 +393,9 @@ class SpawnerLauncher:
             write_end(self.run_dir, identity, end)
         return Adopted(identity, 0, -1, {}, *end)
 
-    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
-        return self._clone({"launch": request.to_json()}, request, stdio, hold=hold)
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False, network_of: int = -1) -> Starting:
+        target = (network_of,) if network_of >= 0 else ()
+        return self._clone({"launch": request.to_json()}, request, stdio, target, hold)
 
     def execute(self, request: Request, target_pidfd: int, stdio: Stdio) -> Starting:
         return self._clone({"execute": request.to_json()}, request, stdio, (target_pidfd,))
@@ -428,15 +430,16 @@ class SpawnerLauncher:
         ours, theirs = Channel.pair()
         kept = {**stdio.kept, "channel": ours.fileno()} if hold else stdio.kept
         fds = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), *target, *kept.values())
-        launched = Launched(request.name, ours, waits=not target)
-        tracked = _Tracked(request.id, link, bool(target), keeper=link)
+        more = "execute" in message
+        launched = Launched(request.name, ours, waits=not more)
+        tracked = _Tracked(request.id, link, more, keeper=link)
         try:
             self._expect(link, launched, tracked)
             try:
                 if not tracked.more:
                     for name, fd in kept.items():
                         tracked.keep(name, fd)
-                link.send({**message, "kept": list(kept)}, fds)
+                link.send({**message, "kept": list(kept), "target": bool(target)}, fds)
                 theirs.close()
                 if not launched.wait_clone():
                     raise _Lost

@@ -1,4 +1,4 @@
-"""The one operation of the launch phase: which namespaces the process is cloned into."""
+"""The operations of the launch phase: which namespaces the process is cloned into."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ class Namespaces(Operation):
 
     def explain(self) -> str:
         return f"clone into new namespaces: {', '.join(self.kinds)}"
+
+
+@dataclass(frozen=True)
+class NetworkOf(Operation):
+    """Clone the process into the network namespace of another container, which runs by then."""
+
+    step = Step.NAMESPACES
+    container: str
+    """``APP/NAME``."""
+
+    def do(self, ctx: Context) -> None:
+        """Nothing: whoever asks the spawner for the process tells it which namespace that is."""
+
+    def explain(self) -> str:
+        return f"clone into the network namespace of {self.container}"
+
+
+def network_of(operations: tuple[Operation, ...]) -> str:
+    """The container, as ``APP/NAME``, whose network namespace is shared; empty for one of its own."""
+    return next((each.container for each in operations if isinstance(each, NetworkOf)), "")
 
 
 def clone_flags(operations: tuple[Operation, ...]) -> int:

@@ -95,18 +95,21 @@ class Order:
     fields: dict[str, Any]
     stdio: list[int]
     channel: Channel
+    more: bool
+    """Whether it is one more process of a container that runs."""
     target: int
-    """A pidfd of the container that is to be joined; -1 for a new one."""
+    """A pidfd of that container; for a new one, of one whose network it shares, or -1."""
     kept: dict[str, int]
 
     @classmethod
     def received(cls, message: Mapping[str, Any], fds: Sequence[int]) -> Order:
-        """``fds``: stdin, stdout, stderr, the child's channel, for one more process the target, then what is kept."""
+        """``fds``: stdin, stdout, stderr, the child's channel, the target if there is one, then what is kept."""
         more = "execute" in message
-        stdio, rest = list(fds[:3]), list(fds[5 if more else 4 :])
+        target = fds[4] if message["target"] else -1
+        stdio, rest = list(fds[:3]), list(fds[5 if message["target"] else 4 :])
         channel = Channel.of(fds[3])
         fields = message["execute" if more else "launch"]
-        return cls(fields, stdio, channel, fds[4] if more else -1, dict(zip(message["kept"], rest, strict=True)))
+        return cls(fields, stdio, channel, more, target, dict(zip(message["kept"], rest, strict=True)))
 
     def close(self) -> None:
         """Let go of what only the child needs."""
@@ -261,7 +264,7 @@ class Spawner:
         try:
             request = Request.from_json(fields)
             function = request.function() if request.call else None
-            if order.target >= 0:
+            if order.more:
                 pid, pidfd = self._join(order, request, ctx, function)
             else:
                 pid, pidfd = self._launch(order, request, ctx, function)
@@ -271,7 +274,7 @@ class Spawner:
                 failure = StartError(f"{fields['name']}: cannot be cloned: {error}", step="namespaces")
                 order.channel.send({"error": (error if isinstance(error, PycoreError) else failure).to_json()})
         else:
-            self.living[pid] = Living(request.id, order.kept, order.target >= 0)
+            self.living[pid] = Living(request.id, order.kept, order.more)
             with contextlib.suppress(OSError):  # who asked is gone; whoever comes next is told
                 order.channel.send({"launched": pid}, [pidfd])
             os.close(pidfd)
@@ -285,7 +288,7 @@ class Spawner:
         maps = bool(flags & libc.CLONE_NEWUSER)
         if maps:
             inside.take_hold_outside(request, ctx)
-        pid, pidfd = libc.clone3(flags)
+        pid, pidfd = _clone_beside(order.target, flags) if order.target >= 0 else libc.clone3(flags)
         if pid == 0:
             signal.set_wakeup_fd(-1)
             child.become(request, ctx, order.channel, order.stdio, maps, function)
@@ -358,6 +361,26 @@ class Spawner:
             self._hang_up()
             return False
         return True
+
+
+def _clone_beside(target: int, flags: int) -> tuple[int, int]:
+    """Clone a process into the network namespace of another, whoever owns it: we go there, and come back without it.
+
+    ``target`` is a pidfd of that process. Raises OSError: ESRCH where it has ended, EPERM where we could not come back.
+    """
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc.setns(own, libc.CLONE_NEWNET)  # tells whether we may come back
+        libc.setns(target, libc.CLONE_NEWNET)
+        pid = -1
+        try:
+            pid, pidfd = libc.clone3(flags & ~libc.CLONE_NEWNET)
+        finally:
+            if pid:
+                libc.setns(own, libc.CLONE_NEWNET)
+    finally:
+        os.close(own)
+    return pid, pidfd
 
 
 def _namespaces(pid: int | str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -24,6 +24,7 @@ from pycore.errors import Conflict, PycoreError, StartError, noted
 from pycore.hookspecs import End, Host
 from pycore.launch.idmap import ids, root_id
 from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, give_up, start_time
+from pycore.launch.namespaces import clone_flags, network_of
 from pycore.launch.request import Request
 from pycore.life.execute import Executor
 from pycore.life.execution import Executions, InsideOf
@@ -33,6 +34,7 @@ from pycore.life.oom import OomWatch
 from pycore.life.pipes import OUTPUTS, STDIN, TERMINAL, streams
 from pycore.life.services import Services
 from pycore.life.watch import Later, Watch
+from pycore.linux import libc
 from pycore.linux.kernel import Kernel
 from pycore.logs import STDOUT, LogSink
 from pycore.logs.pump import LogPump
@@ -197,7 +199,10 @@ class Lifecycle:
         left = record.attached  # what could not be undone after the last run; doing is idempotent, undoing too
         attached = (*left, *(entry for entry in to_records(description.attach) if entry not in left))
         health = "starting" if self.plugins.health(container, self.host()) else ""
-        fresh = replace(record, attached=attached, exit_status=None, reason="", health=health, wanted="running")
+        shared = network_of(description.launch)
+        fresh = replace(
+            record, attached=attached, exit_status=None, reason="", health=health, wanted="running", network_of=shared
+        )
         # A restart is still to be done until the program runs: whoever takes over from us then does it.
         counted = {"restarts": record.restarts + 1} if restart else {"restarts": 0, "delay": 0.0, "restart_at": 0.0}
         record = self.state.write(replace(fresh, **counted))
@@ -208,8 +213,8 @@ class Lifecycle:
         log = stdio is None and not process.tty
         sink = self.plugins.log(container, self.host()).open() if log else None
         try:
-            with streams(stdio, process) as given:
-                starting = self.launcher.launch(request, given, hold=hold)
+            with streams(stdio, process) as given, self._network(record, description) as network:
+                starting = self.launcher.launch(request, given, hold=hold, network_of=network)
         except BaseException:
             if sink:
                 sink.close()
@@ -217,6 +222,39 @@ class Lifecycle:
         self.executor.note(container.full_name, "namespaces", lambda: f"clone as pid {starting.pid}", began)
         record = replace(record, pid=starting.pid, pid_started=start_time(starting.pid))
         return self.look_after(record, starting.pidfd, given.kept, container, sink), starting
+
+    def _in_network_of(self, record: ContainerRecord) -> Live | None:
+        """The container whose network this one shares."""
+        return self._living(lambda other: other.full_name == record.network_of)
+
+    def _left_in_network(self, record: ContainerRecord, description: Description) -> Live | None:
+        """One that shares this one's network, which it would have to itself otherwise."""
+        if not clone_flags(description.launch) & libc.CLONE_NEWNET:
+            return None
+        return self._living(lambda other: other.network_of == record.full_name)
+
+    def _living(self, wanted: Callable[[ContainerRecord], bool]) -> Live | None:
+        """The first container of which there is a process, of those that are wanted."""
+        with self._registry:
+            return next((live for live in self.live.values() if wanted(live.record) and not live.exited.is_set()), None)
+
+    @contextlib.contextmanager
+    def _network(self, record: ContainerRecord, description: Description) -> Generator[int, None, None]:
+        """A pidfd of a process whose network namespace a container is to be in; -1 where it gets a new one.
+
+        It is that of the container whose network it shares. And where others share its own, and have kept the
+        namespace while it was not there, it comes back to them. Raises StartError.
+        """
+        live = self._in_network_of(record) if record.network_of else self._left_in_network(record, description)
+        pidfd = live.process() if live else -1
+        if record.network_of and pidfd < 0:
+            message = f"{record.full_name}: {record.network_of}, whose network it shares, does not run"
+            raise StartError(message, step="namespaces")
+        try:
+            yield pidfd
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
     def _take_terminal(self, live: Live, master: int) -> None:
         """Look after a terminal as long as it is there, also across our own end: what comes out of it is logged."""

@@ -79,6 +79,8 @@ class ContainerRecord:
     """``starting``, ``healthy``, ``unhealthy``; empty where nobody asks."""
     paused: tuple[Record, ...] = ()
     """Operations of the pause phase: undone when it goes on. Empty where it is not paused."""
+    network_of: str = ""
+    """``APP/NAME`` of the container whose network namespace it was started in; empty where it was its own."""
     log: bool = True
     """Whether its output is kept; False where it went to a client's own descriptors."""
     auto_remove: bool = False

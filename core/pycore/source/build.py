@@ -74,15 +74,19 @@ class Builder:
         return app
 
     def _in_full(self, tree: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The tree with a table in each place where a container has a word instead: ``network = "host"``."""
+        """The tree with a table in each place where a container has a word instead, ``network = "host"``, and with
+        all that a container depends on.
+        """
         containers = tree.get(CONTAINER)
         if not isinstance(containers, dict):
             return tree
         words = [table for table in self.kinds[CONTAINER] if table.word]
-        whole = {
-            name: self._tables_for_words(name, cast(Tree, body), words) if isinstance(body, dict) else body
-            for name, body in cast(Tree, containers).items()
-        }
+        whole: Tree = {}
+        for name, body in cast(Tree, containers).items():
+            whole[name] = body
+            if isinstance(body, dict):
+                full = self._tables_for_words(name, cast(Tree, body), words)
+                whole[name] = _with_needs(full, words, cast(Tree, containers))
         return {**tree, CONTAINER: whole}
 
     def _tables_for_words(self, name: str, body: Tree, tables: Sequence[Table]) -> Tree:
@@ -289,6 +293,19 @@ class Builder:
     def _keep(self, problem: Problem) -> None:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
+
+
+def _with_needs(body: Tree, tables: Sequence[Table], containers: Tree) -> Tree:
+    """A container's table with what its other tables make it depend on, beside what it says itself."""
+    found: dict[str, str] = {}
+    for table in tables:
+        values = body.get(table.word)
+        if isinstance(values, dict):
+            for owner in table.owners:
+                found |= owner.section.needs(cast(Tree, values))
+    found = {name: condition for name, condition in found.items() if name in containers}
+    said = body.get("depends_on", {})
+    return {**body, "depends_on": {**found, **said}} if found and isinstance(said, dict) else body
 
 
 def _needs(sections: Sections) -> Sequence[str]:

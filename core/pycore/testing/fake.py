@@ -258,13 +258,13 @@ class FakeKernel(Kernel):
         found |= {f"helper {record}": words for record, words in self.helpers.items()}
         return {**found, "processes": len(self.processes)}
 
-    def add_process(self, pid: int) -> FakeKernel:
-        """A process in namespaces of its own; returns the kernel as it sees it.
+    def add_process(self, pid: int, beside: int = 0) -> FakeKernel:
+        """A process in namespaces of its own, or in the network of another; returns the kernel as it sees it.
 
         It shares the host's control groups, network and processes; files and mounts that it makes are its own.
         """
         self.processes[pid] = process = Process(pid)
-        self.network.open(pid)
+        self.network.open(pid, beside)
         for name in _PROCESS_FILES:
             self.add_file(f"/proc/{pid}/{name}", "")
         child = FakeKernel.__new__(FakeKernel)

@@ -53,10 +53,11 @@ class FakeSpawner:
         """The engine has let go; containers run on."""
         self._on_exit = None
 
-    def start(self, request: Request, held: bool = False) -> FakeProcess:
+    def start(self, request: Request, held: bool = False, network_of: int = -1) -> FakeProcess:
         """Clone: the process is there, and takes hold of what it needs of the host."""
         pid = next(self._pids)
-        process = FakeProcess(request, pid, -1, self, self.kernel.add_process(pid), held=held)
+        beside = self._pidfds[os.fstat(network_of).st_ino].pid if network_of >= 0 else 0
+        process = FakeProcess(request, pid, -1, self, self.kernel.add_process(pid, beside), held=held)
         process.pidfd = self.pidfd(process)
         self.running[request.id] = process
         return process
@@ -200,8 +201,8 @@ class _FakeLauncher(Launcher):
     def __init__(self, spawner: FakeSpawner) -> None:
         self.spawner = spawner
 
-    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False) -> Starting:
-        process = self.spawner.start(request, hold)
+    def launch(self, request: Request, stdio: Stdio, *, hold: bool = False, network_of: int = -1) -> Starting:
+        process = self.spawner.start(request, hold, network_of)
         process.hold()
         return process
 

@@ -59,13 +59,19 @@ class Links:
         self.open(HOST)
         self.namespaces[HOST].links["lo"].up = True
 
-    def open(self, pid: int) -> None:
-        """A new network namespace, with ``lo``."""
-        self.namespaces[pid] = Namespace({"lo": Link("lo", 1, "loopback")})
+    def open(self, pid: int, beside: int = 0) -> None:
+        """A new network namespace, with ``lo``; or that of another process."""
+        self.namespaces[pid] = self.namespaces[beside] if beside else Namespace({"lo": Link("lo", 1, "loopback")})
 
     def close(self, pid: int) -> None:
-        """A namespace ends, with the devices in it and the other ends of its veths."""
+        """A process ends, and with the last in it a namespace, the devices there and the other ends of its veths."""
         space = self.namespaces.get(pid)
+        other = next((each for each, its in self.namespaces.items() if its is space and each != pid), None)
+        if space and other is not None:
+            del self.namespaces[pid]
+            for link in (link for its in self.namespaces.values() for link in its.links.values()):
+                link.peer = (other, link.peer[1]) if link.peer and link.peer[0] == pid else link.peer
+            return
         for name in list(space.links) if space else []:
             self._drop(pid, name)
         self.namespaces.pop(pid, None)

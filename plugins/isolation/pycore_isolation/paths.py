@@ -72,7 +72,7 @@ def _kernel_mounts(container: Container, host: Host) -> Iterator[Operation]:
     rootless = host.look.in_user_namespace()
     knows_tty = any(first <= _TTY < first + count for first, count in host.look.id_ranges())
     for mount in MOUNTS:
-        if mount.fstype == "sysfs" and rootless and container.drivers.get("network") == "host":
+        if mount.fstype == "sysfs" and rootless and container.drivers.get("network") in ("host", "container"):
             yield HostTree("/sys", mount.attributes)
         elif mount.fstype == "devpts" and not knows_tty:
             yield replace(mount, options=tuple(option for option in mount.options if option[0] != "gid"))

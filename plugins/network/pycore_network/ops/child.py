@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 
 from pycore.ops import Context, Operation
 from pycore.steps import Step
 
+from pycore_network.ops.device import delete
 from pycore_network.ops.lease import concerning
-
-_GONE = (errno.ENODEV, errno.ESRCH, errno.ENOENT)
-"""What the kernel says of a device or a process that is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Child(Operation):
             try:
                 self._make(ctx)
             except FileExistsError:  # who shares the container's network has kept it, with what was in it
-                self._delete(ctx)
+                delete(ctx, self.device, ctx.pid)
                 self._make(ctx)
 
     def _make(self, ctx: Context) -> None:
@@ -50,19 +47,10 @@ class Child(Operation):
         ctx.kernel.netlink([*links.settle(self.device, self.addresses), up], ctx.pid)
         ctx.kernel.link_wait([self.device], ctx.pid)
 
-    def _delete(self, ctx: Context) -> None:
-        from pycore_network import links
-
-        try:
-            ctx.kernel.netlink([links.delete_link(self.device)], ctx.pid)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-
     def undo(self, ctx: Context) -> None:
         """Delete it where the process lives and leaves this network alone; else it goes with the namespace."""
         if ctx.pid:
-            self._delete(ctx)
+            delete(ctx, self.device, ctx.pid)
 
     def explain(self) -> str:
         where = f"{self.kind} ({self.mode}) on {self.parent}"
