@@ -15,6 +15,8 @@ from support.netns import Namespace
 
 pytestmark = pytest.mark.root
 
+MAC = links.mac_of("10.0.0.1")
+
 
 @pytest.fixture
 def space() -> Iterator[Namespace]:
@@ -30,7 +32,7 @@ def names(namespace: Namespace) -> list[str]:
 
 def test_a_batch_goes_to_another_namespace_and_the_thread_stays(space: Namespace) -> None:
     own = os.readlink("/proc/thread-self/ns/net")
-    netlink.send([links.loopback_up(), links.make_bridge("pc-test-000001", "10.0.0.1")], space.pid)
+    netlink.send([links.bring_up(links.LOOPBACK_INDEX), links.make_bridge("pc-test-000001", MAC, 0)], space.pid)
     assert names(space) == ["lo", "pc-test-000001"]
     assert os.readlink("/proc/thread-self/ns/net") == own
 
@@ -38,8 +40,8 @@ def test_a_batch_goes_to_another_namespace_and_the_thread_stays(space: Namespace
 def test_the_first_failure_is_told_and_the_rest_is_done(space: Namespace) -> None:
     batch = [
         links.join_bridge("nothing", 1),
-        links.default_route("10.0.0.1"),
-        links.make_bridge("pc-test-000001", "10.0.0.1"),
+        links.default_route("10.0.0.1", 1),
+        links.make_bridge("pc-test-000001", MAC, 0),
     ]
     with pytest.raises(OSError, match="No such device") as caught:
         netlink.send(batch, space.pid)
@@ -49,13 +51,13 @@ def test_the_first_failure_is_told_and_the_rest_is_done(space: Namespace) -> Non
 
 def test_the_kernels_own_words_are_passed_on(space: Namespace) -> None:
     with pytest.raises(OSError, match=r"Network is unreachable \(Nexthop has invalid gateway\)"):
-        netlink.send([links.default_route("10.0.0.1")], space.pid)
+        netlink.send([links.default_route("10.0.0.1", 1)], space.pid)
 
 
 def test_no_such_process_leaves_the_thread_where_it_was() -> None:
     own = os.readlink("/proc/thread-self/ns/net")
     with pytest.raises(FileNotFoundError):
-        netlink.send([links.loopback_up()], 1 << 30)
+        netlink.send([links.bring_up(links.LOOPBACK_INDEX)], 1 << 30)
     assert os.readlink("/proc/thread-self/ns/net") == own
 
 
@@ -65,7 +67,7 @@ def test_threads_do_not_disturb_each_other() -> None:
         threads = [
             threading.Thread(
                 target=lambda pid=space.pid: [
-                    netlink.send([links.make_bridge(f"pc-test-00000{number}", "10.0.0.1")], pid) for number in range(9)
+                    netlink.send([links.make_bridge(f"pc-test-00000{number}", MAC, 0)], pid) for number in range(9)
                 ]
             )
             for space in spaces
@@ -81,7 +83,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 
 def test_waiting_for_a_device(space: Namespace) -> None:
-    veth = links.make_veth("10.0.0.2", "other", 7, threading.get_native_id())
+    veth = links.make_veth("eth0", MAC, 0, "other", 7, threading.get_native_id())
     with space.entered():
         netlink.send([veth, links.join_bridge("other", 0)])
         netlink.wait_until_up(["eth0", "other"])

@@ -78,15 +78,14 @@ def test_a_descriptor_that_was_closed_is_no_mount_any_more(kernel: FakeKernel) -
 
 def test_a_veth_pair_goes_with_the_namespace_of_either_end(kernel: FakeKernel) -> None:
     before = kernel.snapshot()
-    kernel.netlink([links.make_bridge("br-00aa11", "10.0.0.1")])
+    kernel.netlink([links.make_bridge("br-00aa11", links.mac_of("10.0.0.1"), 0)])
     index = kernel.link_index("br-00aa11")
     kernel.netlink([links.add_address(index, "10.0.0.1", 24), links.add_address(index, "10.0.0.1", 24)])
     kernel.add_process(7)
     inside = [
-        links.make_veth("10.0.0.2", "peer", links.group_of("br-00aa11"), os.getpid()),
-        links.loopback_up(),
-        links.add_address(links.ETH0_INDEX, "10.0.0.2", 24),
-        links.default_route("10.0.0.1"),
+        links.make_veth("eth0", links.mac_of("10.0.0.2"), 0, "peer", links.group_of("br-00aa11"), os.getpid()),
+        *links.settle("eth0", ["10.0.0.2/24"]),
+        links.default_route("10.0.0.1", links.index_of("eth0")),
     ]
     kernel.netlink(inside, 7)
     kernel.netlink([links.join_bridge("peer", index)])

@@ -22,7 +22,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 _NLMSG_ERROR, _NLMSG_DONE, _RTM_GETLINK, _RTM_GETROUTE = 2, 3, 18, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
-_RTA_DST = 1
+_RTA_DST, _RTA_GATEWAY = 1, 5
 _IFLA_IFNAME, _IFLA_OPERSTATE, _IF_OPER_UP = 3, 16, 6
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
@@ -65,18 +65,36 @@ def routes(family: int) -> set[str]:
     ``family`` is AF_INET or AF_INET6. The host's own addresses are routes too, of the table ``local``.
     """
     found: set[str] = set()
-    with _socket(0) as sock:
+    for length, attributes in _routes(family, 0):
+        if length:
+            found.add(f"{socket.inet_ntop(family, _attribute(attributes, _RTA_DST))}/{length}")
+    return found
+
+
+def gateways(pid: int) -> set[str]:
+    """Where the default routes lead of the network namespace of a process; ``0.0.0.0`` or ``::`` is just out of a
+    device. Raises OSError.
+    """
+    found: set[str] = set()
+    for family, anyone in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for length, attributes in _routes(family, pid):
+            gateway = _attribute(attributes, _RTA_GATEWAY)
+            if not length:
+                found.add(socket.inet_ntop(family, gateway) if gateway else anyone)
+    return found
+
+
+def _routes(family: int, pid: int) -> Iterator[tuple[int, bytes]]:
+    """The length of the prefix and the attributes of each route."""
+    with _socket(pid) as sock:
         body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         header = _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
         sock.send(header + body)
-        done = False
-        while not done:
+        while True:
             for kind, message in _messages(_answer(sock)):
-                done = done or kind in (_NLMSG_DONE, _NLMSG_ERROR)
-                if not done and message[1]:
-                    destination = _attribute(message[_ROUTE.size :], _RTA_DST)
-                    found.add(f"{socket.inet_ntop(family, destination)}/{message[1]}")
-    return found
+                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    return
+                yield message[1], message[_ROUTE.size :]
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

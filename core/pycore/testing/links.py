@@ -100,6 +100,11 @@ class Links:
         }
         return found | {f"route {route}": True for route in host.routes}
 
+    def gateways(self, pid: int) -> set[str]:
+        """Where the default routes of a process's namespace lead."""
+        defaults = [route for route in self.namespaces[pid].routes if route.startswith("default")]
+        return {gateway for route in defaults for gateway in (route.split()[2:] or ("0.0.0.0", "::"))}
+
     # -- one request -------------------------------------------------------------------------------------
 
     def _take(self, message: bytes, pid: int) -> None:

@@ -43,5 +43,15 @@ class DefaultRoute(Operation):
                 if error.errno not in _GONE:
                     raise
 
+    def probe(self, ctx: Context) -> bool | None:
+        if not ctx.pid:
+            return None
+        try:
+            return ctx.kernel.gateways(ctx.pid) >= set(self.gateways)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+
     def explain(self) -> str:
         return f"default route of the container via {' and '.join(self.gateways)}, {self.device}"
