@@ -24,7 +24,7 @@ from typing import Any
 
 from pycore import places
 from pycore.convergence.applying import FETCHED, Apply, Back, Cancel, Progress, quiet, stop_order
-from pycore.convergence.changes import finish
+from pycore.convergence.changes import change, finish
 from pycore.convergence.comeback import come_back
 from pycore.convergence.takeover import take_over
 from pycore.errors import Conflict, NotFound, PycoreError, UsageError, noted
@@ -47,7 +47,7 @@ from pycore.looking.told import Told
 from pycore.looking.top import Process, processes
 from pycore.ops import Context, Operation
 from pycore.order import at_once
-from pycore.plan import Action, Kind, Plan, altered, container_of, make_plan
+from pycore.plan import Action, Kind, Plan, altered, container_of, make_change, make_plan
 from pycore.plugins import Plugins, load_plugins
 from pycore.records.events import Event, EventQuery
 from pycore.records.state import AppRecord, ContainerRecord, State
@@ -81,6 +81,9 @@ def _renamed(app: AppRecord, record: ContainerRecord) -> AppRecord:
         app, name=name, source=record.source, generations={name: generation}, ids=ids, images=images, stopped=stopped
     )
 
+
+_OWN = ("name", "container")
+"""What of a spec are no named tables beside the containers."""
 
 STARTS = 4
 """Containers that one apply works on at once: more than two processors' worth, since much of it is waiting."""
@@ -540,6 +543,32 @@ class Engine:
         life.stop([record], seconds)
         self._remember(record, stopped=True)
         return life.current(record)
+
+    def change(self, name: str, edit: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> ContainerRecord:
+        """Change a container while it runs. ``edit`` makes of its spec, as a spec of that container alone, another.
+
+        It stays so after a boot of the host, until its app is applied. Raises NotFound, SpecError for what stands in
+        the way, Conflict where it takes more than a live change, PycoreError after all has been put back.
+        """
+        life = self.open()
+        record = self.find(name)
+        with self._apps[record.app], life.turn(record.id):
+            record = life.current(record)
+            source = edit(record.source)
+            with self._planning:
+                action = make_change(record, source, self.plugins, self.host())
+            change(life, [action])
+            self._remember_source(record, source)
+            return life.current(record)
+
+    def _remember_source(self, record: ContainerRecord, source: Mapping[str, Any]) -> None:
+        """Keep for the next boot of the host what a container has become; one of several replicas comes back as all."""
+        app = self.state.app(record.app)
+        if app is None or record.name not in app.source["container"]:
+            return
+        containers = {**app.source["container"], record.name: source["container"][record.name]}
+        tables = {kind: {**app.source.get(kind, {}), **named} for kind, named in source.items() if kind not in _OWN}
+        self.state.write_app(replace(app, source={**app.source, **tables, "container": containers}))
 
     def start(self, name: str) -> ContainerRecord:
         """Start a container that has stopped, or was only created; one that runs is left alone.

@@ -12,16 +12,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
-from pycore.errors import Problem, SpecError, UsageError
+from pycore.errors import Conflict, Problem, SpecError, UsageError
 from pycore.hookspecs import Host
 from pycore.image import Image
 from pycore.ops import Operation
 from pycore.plugins import Plugins
 from pycore.records.state import AppRecord, ContainerRecord
 from pycore.source.load import load_source, locate
-from pycore.spec import App, Change, Container, Process, Sections
+from pycore.spec import App, Change, Container, Fields, Process, Sections
 from pycore.steps import Phase
 
+_DONE = {Change.RESTART: "restarted", Change.RECREATE: "made anew"}
 _HEALTH = "give it one: [container.NAME.health]"
 
 
@@ -270,6 +271,22 @@ def altered(record: ContainerRecord, changes: Mapping[str, Any], plugins: Plugin
         raise UsageError(f"{where}: {problem.message}", hint=problem.hint) from None
 
 
+def make_change(record: ContainerRecord, source: Mapping[str, Any], plugins: Plugins, host: Host) -> Action:
+    """What brings a container, as it is, to a spec that differs in what can be changed while it runs.
+
+    Raises SpecError for what stands in the way, Conflict where the change takes more than that.
+    """
+    new = container_of(replace(record, source=source), plugins)
+    planner = _Planner(new.app, plugins, host, {}, ())
+    reasons = planner.compare(new, record)
+    hard = next((reason for reason in reasons if reason.change not in (Change.LIVE, Change.NOTHING)), None)
+    if hard:
+        raise Conflict(f"{record.full_name} would have to be {_DONE[hard.change]} for this: {hard.words()}")
+    planner.update(new, reasons, record)
+    (action,) = planner.plan().actions
+    return action
+
+
 def _laid_over(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     inner = {key: cast("Mapping[str, Any]", new) for key, new in changes.items() if isinstance(new, Mapping)}
     laid = {key: _laid_over(table.get(key, {}), new) for key, new in inner.items()}
@@ -330,7 +347,9 @@ def _table_reasons(old: App, new: App) -> Iterator[Reason]:
                     yield Reason(f"{table}.{name}.driver", Change.RECREATE, one, other)
                 yield from _section_reasons(before[name], after[name], f"{table}.{name}.")
             else:
-                yield Reason(f"[{table}.{name}] {'came' if name in after else 'went'}", Change.RECREATE)
+                kinds = (*before.get(name, ()), *after.get(name, ()))
+                change = max((kind.whole for kind in kinds), default=Change.RECREATE)
+                yield Reason(f"[{table}.{name}] {'came' if name in after else 'went'}", change)
 
 
 def _section_reasons(old: Sections, new: Sections, prefix: str) -> Iterator[Reason]:
@@ -360,4 +379,7 @@ def _toml(value: Any) -> str:
     """A value as one would write it in the file."""
     import json
 
-    return json.dumps(value, ensure_ascii=False, default=str)
+    def plain(inner: Any) -> Any:
+        return inner.model_dump(exclude_defaults=True) if isinstance(inner, Fields) else str(inner)
+
+    return json.dumps(value, ensure_ascii=False, default=plain)

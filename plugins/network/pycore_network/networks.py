@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pycore.hookspecs import Host
-from pycore.spec import App, Many, Name, Section, Text, setting
+from pycore.spec import App, Change, Many, Name, Section, Text, setting
 
 from pycore_network.ops.lease import RECORD
 
@@ -71,6 +71,7 @@ class NetworkTable(Section):
     """A network that containers of this app, or of several, share."""
 
     table: ClassVar[str] = "network.*"
+    whole: ClassVar[Change] = Change.LIVE
 
     name: Name | None = setting(
         None,
