@@ -17,6 +17,7 @@ from pycore.linux import nftables
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, Operation, from_record, to_record
 from pycore.spec import App, Container
+from pycore.steps import Step
 from pycore_network import bridge, requirements
 from pycore_network.bridge import Bridge
 from pycore_network.memberships import Networks, memberships
@@ -208,7 +209,7 @@ def test_nothing_is_left(lab: Lab) -> None:
     web, desk = lab.start(ports=("8080:80", "8081-8083:81-83/udp")), lab.start("bank/desk", ports=("9090:90",))
     assert len(lab.devices() - before) == 4
     lab.stop(web)
-    assert lab.tables() == [f"table inet {lab.view().instance}"]
+    assert lab.tables() == [f"table {family} {lab.view().instance}" for family in ("inet", "bridge")]
     with desk.namespace.listen(90) as server:
         peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 9090))
     assert "shop" not in lab.host.run("nft list ruleset")
@@ -257,10 +258,12 @@ def test_restart_while_the_old_namespace_is_still_going_down(lab: Lab) -> None:
     try:
         web.namespace.close()
         web.context.pid, web.namespace = fresh.pid, fresh
-        link = next(operation for operation in web.operations if type(operation).__name__ == "Link")
+        links = [operation for operation in web.operations if operation.step is Step.LINK]
         with lab.host.entered():
-            link.undo(web.context)
-            link.do(web.context)
+            for link in links:
+                link.undo(web.context)
+            for link in links:
+                link.do(web.context)
     finally:
         os.close(kept)
     with fresh.listen(80) as server:
@@ -296,7 +299,7 @@ def test_description_is_the_same_once_it_runs(lab: Lab) -> None:
         told = bridge.pycore_inspect(container, lab.view())
     assert again == web.operations
     assert told["address"] == web.address
-    assert told["ports"] == ["0.0.0.0:8080->80/tcp"]
+    assert told["ports"] == ["*:8080->80/tcp"]
 
 
 def test_a_subnet_in_use_is_refused(lab: Lab) -> None:
@@ -338,7 +341,7 @@ def test_who_joins_and_who_leaves_at_the_same_time(lab: Lab) -> None:
     def come_and_go(name: str) -> None:
         try:
             with lab.host.entered():
-                (join,) = bridge.pycore_prepare(make(name, "web", network="common"), lab.view())
+                join, _ = bridge.pycore_prepare(make(name, "web", network="common"), lab.view())
                 context = Context(lab.kernel, f"{name}/web")
                 for _ in range(10):
                     join.do(context)
@@ -348,7 +351,7 @@ def test_who_joins_and_who_leaves_at_the_same_time(lab: Lab) -> None:
             failures.append(error)
 
     with lab.host.entered():  # all of them have the same subnet in mind
-        (first,) = bridge.pycore_prepare(make("first", "web", network="common"), lab.view())
+        first, _ = bridge.pycore_prepare(make("first", "web", network="common"), lab.view())
         first.do(Context(lab.kernel))
         first.undo(Context(lab.kernel))
     threads = [threading.Thread(target=come_and_go, args=(f"app{number}",)) for number in range(4)]
@@ -365,7 +368,7 @@ def test_without_the_library_nothing_is_left(lab: Lab, monkeypatch: pytest.Monke
     nftables._library.cache_clear()
     before = lab.devices()
     with lab.host.entered():
-        (join,) = bridge.pycore_prepare(make("shop", "web"), lab.view())
+        join, _ = bridge.pycore_prepare(make("shop", "web"), lab.view())
         context = Context(lab.kernel, "shop/web")
         with pytest.raises(OSError, match="apt-get install libnftables1"):
             join.do(context)

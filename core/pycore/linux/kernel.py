@@ -17,10 +17,14 @@ import socket
 import stat
 import time
 from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pycore.errors import PycoreError
 from pycore.linux import idmap, libc, overlay
 from pycore.linux.look import Look
+
+if TYPE_CHECKING:
+    from pycore.linux.conntrack import Flow
 
 MAX_FILE = 1 << 20
 
@@ -467,11 +471,33 @@ class Kernel(Look):
 
         netlink.send(messages, pid)
 
+    def gateways(self, pid: int) -> set[str]:
+        """Where the default routes lead in the network namespace of a process; ``0.0.0.0`` or ``::`` is just out of a
+        device. Raises OSError.
+        """
+        from pycore.linux import netlink
+
+        return netlink.gateways(pid)
+
     def link_wait(self, names: Sequence[str], pid: int = 0) -> None:
         """Wait until network devices that were brought up can send and receive. Raises OSError: ENODEV, ETIMEDOUT."""
         from pycore.linux import netlink
 
         netlink.wait_until_up(names, pid)
+
+    def flows(self, protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
+        """Connections that the kernel tracks, of ``tcp``, ``udp`` or ``sctp`` and a version of IP, which were begun to
+        one of these ports, given by the first and the last. Raises OSError.
+        """
+        from pycore.linux import conntrack
+
+        return conntrack.flows(protocol, ports, version)
+
+    def forget_flows(self, unwanted: Sequence[Flow]) -> None:
+        """Have the kernel forget connections: their next packet is a first one again. Raises OSError."""
+        from pycore.linux import conntrack
+
+        conntrack.forget(unwanted)
 
     def nft(self, commands: str) -> None:
         """Run nftables commands as one transaction: all of them or none (libnftables(3)).

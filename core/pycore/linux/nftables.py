@@ -23,6 +23,10 @@ _ERRNOS = {
 _STATELESS, _HANDLE, _JSON, _TERSE = 1 << 2, 1 << 3, 1 << 4, 1 << 11
 """NFT_CTX_OUTPUT_*: without counters, with handles, as JSON, without the elements of named sets (libnftables(3))."""
 
+_COUNTED = re.compile(r" counter packets (\d+) bytes \d+")
+_BESIDE = re.compile(_COUNTED.pattern + r'| comment "[^"]*"')
+"""What nft writes between an element's key and its value."""
+
 _lock = threading.Lock()
 _kept: tuple[tuple[int, int], int] | None = None
 
@@ -89,7 +93,7 @@ def _with_extensions(table: str, text: str) -> str:
 
 
 def elements(table: str, name: str, key: str = "") -> dict[str, str]:
-    """The elements of a set or a map, key to value, comments left out; with ``key`` that one alone.
+    """The elements of a set or a map, key to value, comments and counts left out; with ``key`` that one alone.
 
     Nothing where there is no such element, set or table. Raises OSError as :func:`run` does for anything else.
     """
@@ -105,9 +109,18 @@ def elements(table: str, name: str, key: str = "") -> dict[str, str]:
     return {}
 
 
+def packets(table: str, name: str, key: str) -> int:
+    """How many packets an element has counted; 0 where it is not there, or its set does not count."""
+    try:
+        found = _COUNTED.search(_run(f"get element {table} {name} {{ {key} }}"))
+    except FileNotFoundError:
+        return 0
+    return int(found[1]) if found else 0
+
+
 def _elements(listing: str) -> dict[str, str]:
     """What stands between ``elements = {`` and its brace, where neither a comma nor a brace is within an element."""
-    _, found, rest = re.sub(r' comment "[^"]*"', "", listing).partition("elements = {")
+    _, found, rest = _BESIDE.sub("", listing).partition("elements = {")
     pairs = (each.strip().partition(" : ") for each in rest.partition("}")[0].split(",")) if found else ()
     return {key: value for key, _, value in pairs}
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from pycore.linux.conntrack import Flow
 from pycore.linux.kernel import MAX_FILE, Kernel
 from pycore.testing.files import Files, Node, fail
 from pycore.testing.links import HOST, Links
@@ -176,6 +177,9 @@ class FakeKernel(Kernel):
         self.processes: dict[int, Process] = {}
         self.listening: dict[str, dict[tuple[str, int], str]] = {"tcp": {}, "udp": {}}
         """Protocol to (address in the kernel's hex, port) to the process that holds it."""
+        self.tracked: list[tuple[str, Flow]] = []
+        """Connections: the protocol of each, and what the kernel tracks of it."""
+        self.local_addresses = {"127.0.0.1", "::1"}
         self.host_routes: list[str] = []
         self.helpers: dict[str, tuple[str, ...]] = {}
         """Record to the words of a program that runs beside a container."""
@@ -734,6 +738,24 @@ class FakeKernel(Kernel):
     def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
         found = self.nftables.tables.get(table, {}).get(name, {})
         return {each: value for each, value in found.items() if key in ("", each)}
+
+    def nft_packets(self, table: str, name: str, key: str) -> int:
+        return self.nftables.packets.get((table, name, key), 0)
+
+    def is_local(self, address: str) -> bool:
+        return address in self.local_addresses
+
+    def flows(self, protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        return [
+            flow
+            for of, flow in self.tracked
+            if of == protocol and flow.family == family and ports[0] <= flow.port <= ports[1]
+        ]
+
+    @_act
+    def forget_flows(self, unwanted: Sequence[Flow]) -> None:
+        self.tracked = [each for each in self.tracked if each[1] not in unwanted]
 
     def nft_has(self, table: str) -> bool:
         return table in self.nftables.tables

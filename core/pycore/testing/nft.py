@@ -19,7 +19,7 @@ _ELEMENT = re.compile(
     r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL
 )
 _INNER = re.compile(r"\b(?:set|map) (\w+) \{")
-_COMMENT = re.compile(r' comment "[^"]*"')
+_BESIDE = re.compile(r' counter packets \d+ bytes \d+| comment "[^"]*"')
 
 
 @dataclass
@@ -30,9 +30,12 @@ class Nft:
     foreign: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Tables that a test has somebody else make: for each its contents as JSON, and those of its sets by name."""
 
+    packets: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+    """What a test has elements count: table, set or map, and key to packets."""
+
     def run(self, commands: str) -> None:
         """Run commands as one transaction. Raises OSError: ENOENT, EEXIST, EINVAL for what this fake does not know."""
-        after = Nft(copy.deepcopy(self.tables), self.foreign)
+        after = Nft(copy.deepcopy(self.tables), self.foreign, self.packets)
         for command in _COMMAND.findall(re.sub(r"#[^\n]*", "", commands)):
             if command.strip():
                 after._run(" ".join(command.split()))
@@ -70,7 +73,7 @@ class Nft:
     @staticmethod
     def _elements(verb: str, elements: dict[str, str], text: str) -> None:
         for element in text.split(","):
-            key, _, value = _COMMENT.sub("", element).partition(" : ")
+            key, _, value = _BESIDE.sub("", element).partition(" : ")
             key, value = key.strip(), value.strip()
             if verb in ("add", "create"):
                 if key in elements and (verb == "create" or elements[key] != value):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-import pydantic
 from pycore.errors import Problem
 from pycore.hookspecs import Driver, Host, Requirement, hookimpl
 from pycore.launch.namespaces import Namespaces
 from pycore.linux.look import Look
 from pycore.ops import Operation
-from pycore.spec import App, Change, Container, Many, Section, Text, setting
+from pycore.spec import App, Change, Container, Many, Section, setting
 
-from pycore_network import ports, requirements
-from pycore_network.holders import port_problem
+from pycore_network import requirements
 from pycore_network.leftovers import leftovers
 from pycore_network.memberships import Membership, Networks, known_memberships, memberships
 from pycore_network.networks import BRIDGE
 from pycore_network.ops import bridge as ops
 from pycore_network.ops.announce import Announce
+from pycore_network.ops.guard import Guard
 from pycore_network.ops.route import DefaultRoute
+from pycore_network.portentries import Entry, read
+from pycore_network.ports import Place, Ports
+from pycore_network.publishing import PLACE, publish, shared
 
 DRIVER = Driver(
     "network",
@@ -31,20 +33,16 @@ DRIVER = Driver(
 )
 
 
-def _port(text: str) -> str:
-    ports.parse(text)
-    return text
-
-
 class Bridge(Section):
     """Which of a container's ports the host publishes."""
 
     table: ClassVar[str] = "container.*.network"
 
-    ports: Many[Annotated[Text, pydantic.AfterValidator(_port)]] = setting(
+    ports: Many[Entry] = setting(
         (),
         doc="Ports of the host that lead to the container: [HOST_IP:]HOST_PORT:PORT[/udp], or two ranges of one "
-        "length. They work from other hosts, from this one and from containers.",
+        "length, which everybody may reach; or a table that says more. They work from other hosts, from this one and "
+        "from containers.",
         change=Change.LIVE,
         example=["8080:80", "127.0.0.1:5353:53/udp"],
         flags=("-p", "--publish"),
@@ -73,13 +71,17 @@ def pycore_requirements(look: Look) -> Iterable[Requirement]:
 
 @hookimpl
 def pycore_validate(app: App) -> Iterable[Problem]:
-    return _ports_twice(app)
+    return shared(_entries(app))
 
 
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
     requirements.object_without_power(host)
-    return [_join(container, host, membership) for membership in memberships(container, host, BRIDGE)]
+    return [
+        operation
+        for membership in memberships(container, host, BRIDGE)
+        for operation in (_join(container, host, membership), _guard(container, host, membership))
+    ]
 
 
 @hookimpl
@@ -94,7 +96,7 @@ def pycore_attach(container: Container, host: Host) -> Iterable[Operation]:
         *(_link(each) for each in everywhere if each.network.driver == BRIDGE),
         *(DefaultRoute(each.device, each.way_out) for each in everywhere if each.gateway),
         *(_announce(container, each) for each in everywhere),
-        *_publish(container, host, everywhere),
+        *publish(container, host, _published(container), everywhere),
     ]
 
 
@@ -110,7 +112,7 @@ def pycore_inspect(container: Container, host: Host) -> dict[str, Any]:
         "network": first.network.name,
         "device": first.peer,
         "networks": {each.network.name: _told(each) for each in everywhere},
-        "ports": [str(ports.parse(text)) for text in container[Bridge].ports],
+        "ports": [str(ports) for ports in _published(container)],
     }
 
 
@@ -174,32 +176,21 @@ def _announce(container: Container, membership: Membership) -> Announce:
     )  # fmt: skip
 
 
-def _publish(container: Container, host: Host, everywhere: tuple[Membership, ...]) -> Iterator[ops.Publish]:
-    reached = [each for each in everywhere if each.network.driver == BRIDGE and not each.network.internal]
-    addresses = [address for each in reached for address in each.addresses if ":" not in address]
-    for index, text in enumerate(container[Bridge].ports):
-        wanted = ports.parse(text)
-        message = port_problem(host, container, wanted)
-        hint = "take another port of the host, or end what holds it"
-        if not addresses:
-            message, hint = "it is in no network that ports could lead into", "give it a network that is not internal"
-        if message:
-            host.problems.append(Problem(("network", "ports", index), message, hint))
-        if addresses:
-            yield ops.Publish(
-                wanted.protocol, wanted.host_ip, wanted.host_port, addresses[0], wanted.port, wanted.count,
-                f"{host.run_dir}/ports", host.instance, container.id, container.full_name,
-            )  # fmt: skip
+def _published(container: Container) -> list[Ports]:
+    return [read(entry) for entry in container[Bridge].ports]
 
 
-def _ports_twice(app: App) -> Iterator[Problem]:
-    entries = (
-        (("container", container.service, "network", "ports", index), ports.parse(text))
-        for container in _bridged(app)
-        for index, text in enumerate(container[Bridge].ports)
-    )
-    for place, port, before in ports.twice(entries):
-        yield Problem(place, f"port {port} of the host is published twice: also by container {before[1]!r}")
+def _guard(container: Container, host: Host, membership: Membership) -> Guard:
+    return Guard(
+        membership.peer, membership.mac, membership.addresses, membership.network.directory, host.instance,
+        container.full_name,
+    )  # fmt: skip
+
+
+def _entries(app: App) -> Iterator[tuple[Place, Ports]]:
+    for container in _bridged(app):
+        for index, ports in enumerate(_published(container)):
+            yield ("container", container.service, *PLACE, index), ports
 
 
 def _bridged(app: App) -> Iterator[Container]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_address
 
 from pycore.hookspecs import Host
 from pycore.spec import Container
 
-from pycore_network.ports import Ports, overlap
-from pycore_network.ruleset import ANYWHERE
+from pycore_network.ops.publish import holder_of, port_of
+from pycore_network.ports import ANYWHERE, Ports, overlap
 
 _READ = "ports read"
+_SMALL = 256
+"""Bytes: more than the first line of a port's file has."""
 
 
 def port_problem(host: Host, container: Container, wanted: Ports) -> str:
@@ -38,14 +41,16 @@ def _container(host: Host, container: Container, wanted: Ports, port: int) -> st
 
 
 def _read_holders(host: Host) -> None:
-    """All published ports, once per plan: their files are named ``PROTOCOL-ADDRESS-PORT``."""
+    """All published ports, once per plan."""
     if _READ in host.claims:
         return
     host.claims[_READ] = {}
-    for entry in host.look.listdir(f"{host.run_dir}/ports"):
-        protocol, address, port = entry.split("-")
-        _, _, name = host.look.read(f"{host.run_dir}/ports/{entry}", 256).partition(" ")
-        host.claims.setdefault(f"port {protocol}/{port}", {})[address] = name
+    directory = f"{host.run_dir}/ports"
+    for file in host.look.listdir(directory):
+        if not file.endswith(".new"):
+            protocol, address, port = port_of(file)
+            _, name = holder_of(host.look.read(f"{directory}/{file}", _SMALL))
+            host.claims.setdefault(f"port {protocol}/{port}", {})[address] = name
 
 
 def _process(host: Host, wanted: Ports, port: int) -> bool:
@@ -54,13 +59,16 @@ def _process(host: Host, wanted: Ports, port: int) -> bool:
         found = host.claims[kind] = {}
         for address, held in host.look.listeners(wanted.protocol):
             found[str(held)] = f"{found.get(str(held), '')} {address}"
-    return any(overlap(address, wanted.host_ip) for address in _ipv4(host.claims[kind].get(str(port), "").split()))
+    sockets = host.claims[kind].get(str(port), "").split()
+    return any(overlap(address, wanted.host_ip) for text in sockets for address in _addresses(text))
 
 
-def _ipv4(addresses: list[str]) -> Iterator[str]:
-    """The IPv4 addresses that sockets listen on; not those on IPv6 alone (proc_net_tcp(5): words of 4 bytes)."""
-    for address in addresses:
-        if not int(address, 16):
-            yield ANYWHERE
-        elif len(address) == 8 or address.startswith("0000000000000000FFFF0000"):
-            yield ".".join(str(byte) for byte in bytes.fromhex(address[-8:])[::-1])
+def _addresses(text: str) -> Iterator[str]:
+    """The addresses that a socket listens on (proc_net_tcp(5): words of 4 bytes); on all of IPv6, on all of both."""
+    octets = b"".join(bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8))
+    address = ip_address(octets)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    yield str(address)
+    if str(address) == ANYWHERE[6]:
+        yield ANYWHERE[4]

@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from pycore.hookspecs import Host
 from pycore.ops import Operation
 
+from pycore_network import ruleset
+from pycore_network.elements import Element, of_network
 from pycore_network.known import DIRECTORY
 from pycore_network.networks import BRIDGE, Network, bridge_of, directory_of, placed
 from pycore_network.ops.announce import Announce
-from pycore_network.ops.bridge import Join, Link, Publish
+from pycore_network.ops.bridge import Join, Link
+from pycore_network.ops.guard import Guard
+from pycore_network.ops.kept import ITSELF, RULES
 from pycore_network.ops.lease import LEASES, RECORD, Lease
-from pycore_network.ops.lost import LostDevice, LostElement, LostTable
-from pycore_network.ruleset import key_text, map_of
+from pycore_network.ops.lost import LostDevice, LostElement, LostRules, LostTable
+from pycore_network.ops.publish import Publish, holder_of, port_of
+from pycore_network.ports import ALL
 
 _LARGE = 1 << 16
 """Bytes: more than is ever in a file that is read here."""
@@ -33,10 +38,11 @@ class _Known:
     announced: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """(directory of the network, container)."""
     bridges: set[str] = field(default_factory=set[str])
-    subnets: set[str] = field(default_factory=set[str])
+    guarded: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """(directory of the network, the host's end of the device)."""
     devices: set[str] = field(default_factory=set[str])
-    ports: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """(map, key) of each element."""
+    elements: set[tuple[str, str, str]] = field(default_factory=set[tuple[str, str, str]])
+    """(family, set or map, key)."""
     files: dict[str, str] = field(default_factory=dict[str, str])
     """Name of a port's file to the container."""
 
@@ -58,23 +64,25 @@ def leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
     if there and not networks and not have.bridges:
         yield LostTable(host.instance)
     elif there:
-        yield from _elements(host, table, have)
+        yield from _elements(host, have)
 
 
 def _collect(known: Collection[Operation]) -> _Known:
     have = _Known()
     for operation in known:
+        if isinstance(operation, (Join, Guard, Publish)):
+            have.elements |= {(each.family, each.place, each.key) for each in operation.elements()}
         if isinstance(operation, Lease):
             have.leases |= {(operation.directory, address, operation.container) for address in operation.addresses}
         if isinstance(operation, Join):
             have.bridges.add(operation.bridge)
-            have.subnets |= set(operation.values["subnets"])
         elif isinstance(operation, Link):
             have.devices.add(operation.peer)
         elif isinstance(operation, Announce):
             have.announced.add((operation.directory, operation.container))
+        elif isinstance(operation, Guard):
+            have.guarded.add((operation.directory, operation.device))
         elif isinstance(operation, Publish):
-            have.ports |= {(map_of(key), key_text(key)) for key in operation.published()}
             have.files |= dict.fromkeys(operation.files(), operation.container)
     return have
 
@@ -95,7 +103,16 @@ def _of_network(host: Host, name: str, have: _Known) -> Iterator[Operation]:
             yield Announce(name, network.directory, container, "", (), (), ())
     if network.bridge:
         have.bridges.add(network.bridge)
-        have.subnets |= set(map(str, network.subnets))
+        have.elements |= {(each.family, each.place, each.key) for each in _own(network)}
+    for device in host.look.listdir(f"{network.directory}/{RULES}"):
+        if device != ITSELF and (network.directory, device) not in have.guarded and not device.endswith(".new"):
+            yield LostRules(network.directory, device)
+
+
+def _own(network: Network) -> list[Element]:
+    return of_network(
+        network.name, network.bridge, map(str, network.subnets), internal=network.internal, isolated=network.isolated
+    )
 
 
 def _network(host: Host, name: str) -> Network:
@@ -125,12 +142,12 @@ def _lost_lease(host: Host, network: Network, address: str, container: str, devi
 def _port_files(host: Host, have: _Known) -> Iterator[Publish]:
     directory = f"{host.run_dir}/ports"
     for file in host.look.listdir(directory):
-        container, _, name = host.look.read(f"{directory}/{file}", 256).partition(" ")
-        protocol, address, port = file.split("-")
-        if have.files.get(file) != container:
-            lost = Publish(protocol, address, int(port), "0.0.0.0", 0, 1, directory, host.instance, container, name)
-            have.ports |= {(map_of(key), key_text(key)) for key in lost.published()}
-            yield lost
+        container, name = holder_of(host.look.read(f"{directory}/{file}", _LARGE))
+        if have.files.get(file) != container and not file.endswith(".new"):
+            protocol, address, port = port_of(file)
+            yield Publish(
+                protocol, address, port, 0, 1, ALL, (), (), directory, host.instance, container, name
+            )  # fmt: skip
 
 
 def _devices(host: Host, listed: set[str], have: _Known) -> Iterator[LostDevice]:
@@ -142,14 +159,10 @@ def _devices(host: Host, listed: set[str], have: _Known) -> Iterator[LostDevice]
     yield from (LostDevice(bridge) for bridge in sorted(listed - have.bridges) if bridge in links)
 
 
-def _elements(host: Host, table: str, have: _Known) -> Iterator[LostElement]:
-    wanted = {
-        "bridges": {f'"{bridge}"' for bridge in have.bridges},
-        "within": {f'"{bridge}" . "{bridge}"' for bridge in have.bridges},
-        "subnets": have.subnets,
-        "ports": {key for name, key in have.ports if name == "ports"},
-        "ports_at": {key for name, key in have.ports if name == "ports_at"},
-    }
-    for name, keys in wanted.items():
-        for key in sorted(set(host.look.nft_elements(table, name)) - keys):
-            yield LostElement(host.instance, name, key)
+def _elements(host: Host, have: _Known) -> Iterator[LostElement]:
+    """What is in the tables that no operation has put in; what is counted and made there by rules comes and goes."""
+    for family, places in ruleset.PLACES.items():
+        for place in places:
+            wanted = {key for where, name, key in have.elements if (where, name) == (family, place)}
+            for key in sorted(set(host.look.nft_elements(f"{family} {host.instance}", place)) - wanted):
+                yield LostElement(host.instance, family, place, key)

@@ -1,20 +1,18 @@
-"""Published ports as the spec writes them: ``"127.0.0.1:8080:80/tcp"``."""
+"""Published ports as values: which of the host's, where they lead, and who may reach them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
 
-from pycore_network.ruleset import ANYWHERE
+ANYWHERE = {4: "0.0.0.0", 6: "::"}
+"""Version to the word for all addresses of the host that are of it."""
 
-MAX_RANGE = 1024
-"""Ports in one entry."""
+HOST, LAN, ALL = "host", "lan", "all"
+"""Who may reach a port: this host alone, private networks as well, everybody."""
 
 Place = tuple[str | int, ...]
 """Where in the spec an entry stands: its keys and indexes from the top."""
-
-_FORM = 'must look like "8080:80", "127.0.0.1:8080:80", "8080:80/udp" or "8000-8010:8000-8010"'
 
 
 @dataclass(frozen=True)
@@ -23,38 +21,49 @@ class Ports:
 
     protocol: str
     host_ip: str
+    """Empty for all addresses of the host; ``0.0.0.0`` and ``::`` for those of one family."""
     host_port: int
     port: int
     count: int = 1
+    expose: str = ALL
+    allow_from: tuple[str, ...] = ()
+    """Networks; empty for everybody whom ``expose`` means."""
+    proxy: bool = False
+    """Whether a socket of the supervisor's serves them."""
 
     def __str__(self) -> str:
-        """As it is shown: ``127.0.0.1:8080->80/tcp``."""
-        return f"{self.host_ip}:{_row(self.host_port, self.count)}->{_row(self.port, self.count)}/{self.protocol}"
+        """As it is shown: ``127.0.0.1:8080->80/tcp``, ``*:8080->80/tcp (lan)``."""
+        host = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip or "*"
+        limits = [*([self.expose] if self.expose != ALL else []), *self.allow_from, *(["proxy"] if self.proxy else [])]
+        shown = f"{host}:{_row(self.host_port, self.count)}->{_row(self.port, self.count)}/{self.protocol}"
+        return f"{shown} ({', '.join(limits)})" if limits else shown
 
     def __iter__(self) -> Iterator[int]:
         """The host's ports, one by one."""
         return iter(range(self.host_port, self.host_port + self.count))
 
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The families of the host's addresses: 4, 6."""
+        return (version_of(self.host_ip),) if self.host_ip else (4, 6)
 
-def parse(text: str) -> Ports:
-    """Read ``[HOST_IP:]HOST_PORT[-LAST]:PORT[-LAST][/PROTOCOL]``. Raises ValueError with words for its author."""
-    body, slash, protocol = text.partition("/")
-    if slash and protocol not in ("tcp", "udp"):
-        raise ValueError(f'the protocol must be "tcp" or "udp", not {protocol!r}')
-    if "[" in body or body.count(":") > 2:
-        raise ValueError("IPv6 addresses cannot be published on yet")
-    words = body.split(":")
-    if len(words) == 1:
-        raise ValueError(f'{_FORM}; for the same port on the host write "{body}:{body}"')
-    host, inside = _numbers(words[-2]), _numbers(words[-1])
-    if len(host) != len(inside):
-        raise ValueError(f"{len(host)} ports of the host cannot lead to {len(inside)} of the container")
-    return Ports(protocol or "tcp", _address(words[0]) if len(words) == 3 else ANYWHERE, host[0], inside[0], len(host))
+    @property
+    def one_address(self) -> str:
+        """The one address of the host that it is published on; empty where that is all of them, or all of a family."""
+        return "" if self.host_ip in ANYWHERE.values() else self.host_ip
+
+    @property
+    def only_here(self) -> bool:
+        """Whether this host alone may reach them: an address of the loopback is nobody else's, whatever they send."""
+        return self.expose == HOST or self.host_ip == "::1" or self.host_ip.startswith("127.")
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether a port on one address of the host is also a port on the other."""
-    return one == other or ANYWHERE in (one, other)
+    """Whether a port on one address of the host, or on all, is also a port on the other."""
+    if not one or not other or one == other:
+        return True
+    anywhere = ANYWHERE[version_of(one)]
+    return version_of(one) == version_of(other) and anywhere in (one, other)
 
 
 def twice(entries: Iterable[tuple[Place, Ports]]) -> Iterator[tuple[Place, int, Place]]:
@@ -70,31 +79,9 @@ def twice(entries: Iterable[tuple[Place, Ports]]) -> Iterator[tuple[Place, int, 
             others.append((ports.host_ip, place))
 
 
-def _numbers(text: str) -> range:
-    first, dash, last = text.partition("-")
-    start = _number(first)
-    end = _number(last) if dash else start
-    if end < start:
-        raise ValueError(f"the range {text} ends before it begins")
-    if end - start >= MAX_RANGE:
-        raise ValueError(f"the range {text} has more than {MAX_RANGE} ports")
-    return range(start, end + 1)
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(_FORM)
-    number = int(text[:6])
-    if not 1 <= number <= 65535:
-        raise ValueError(f"{text[:20]} is no port: ports go from 1 to 65535")
-    return number
-
-
-def _address(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except AddressValueError:
-        raise ValueError(f"{text!r} is no IPv4 address of the host") from None
+def version_of(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
 
 
 def _row(first: int, count: int) -> str:

@@ -1,29 +1,62 @@
-"""The nftables table that all networks of one pycore share: its text, and what is put into it and taken out.
+"""The two nftables tables that all networks of one pycore share: ``inet`` for what is routed, ``bridge`` for frames.
 
-There is no rule per network or per port: rules look into sets and maps, so a packet costs the same with one
-port published as with a thousand, and to publish is to add one element. Names of priorities as in nft(8).
+There is no rule per network, container or port: rules look into sets and maps, so a packet costs the same with one
+port published as with a thousand, and to publish is to add an element (:mod:`pycore_network.elements`). Names of
+priorities as in nft(8); all of it is understood by nft 1.0.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 
-ANYWHERE = "0.0.0.0"
-"""The address of a port that is published on all addresses of the host."""
-
-Key = tuple[str, str, int]
-"""What is published: protocol, address of the host, port of the host."""
-
-_TABLE = """
+_INET = """
 table inet {table} {{
-    # Devices of our networks, each also beside itself: traffic that stays within one.
+    # Devices of our networks, each also beside itself: traffic that stays within one. Then those without a way out,
+    # and those that others may reach which are open, too.
     set bridges {{ type ifname; }}
     set within {{ type ifname . ifname; }}
-    set subnets {{ type ipv4_addr; flags interval; }}
+    set internal {{ type ifname; }}
+    set open {{ type ifname; }}
 
-    # Published ports, on one address of the host or on all of them.
-    map ports_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-    map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+    # Subnets of our networks, each also beside itself.
+    set subnets {{ type ipv4_addr; flags interval; }}
+    set subnets6 {{ type ipv6_addr; flags interval; }}
+    set neighbours {{ type ipv4_addr . ipv4_addr; flags interval; }}
+    set neighbours6 {{ type ipv6_addr . ipv6_addr; flags interval; }}
+
+    # Addresses of the host's loopback that answers find back to.
+    set loopback6 {{ type ipv6_addr; }}
+
+    # Published ports, on all addresses of the host or on one of them (at): for everybody, for some sources (from),
+    # and for this host itself where not for everybody (here). Each counts the connections made by way of it.
+    map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; counter;
+    }}
+    map ports_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; counter;
+    }}
+    map ports_here {{ type inet_proto . inet_service : ipv4_addr . inet_service; counter;
+    }}
+    map ports_at_here {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; counter;
+    }}
+    map ports_from {{
+        type inet_proto . inet_service . ipv4_addr : ipv4_addr . inet_service; flags interval; counter;
+    }}
+    map ports_at_from {{
+        type ipv4_addr . inet_proto . inet_service . ipv4_addr : ipv4_addr . inet_service; flags interval; counter;
+    }}
+    map ports6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; counter;
+    }}
+    map ports6_at {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; counter;
+    }}
+    map ports6_here {{ type inet_proto . inet_service : ipv6_addr . inet_service; counter;
+    }}
+    map ports6_at_here {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; counter;
+    }}
+    map ports6_from {{
+        type inet_proto . inet_service . ipv6_addr : ipv6_addr . inet_service; flags interval; counter;
+    }}
+    map ports6_at_from {{
+        type ipv6_addr . inet_proto . inet_service . ipv6_addr : ipv6_addr . inet_service; flags interval; counter;
+    }}
 
     # Queries for names, sent to a gateway: what answers them listens on the host's loopback.
     map resolver {{ type inet_service : ipv4_addr . inet_service; }}
@@ -38,68 +71,149 @@ table inet {table} {{
             {{ ip saddr limit rate over 500/second burst 1000 packets }} drop
     }}
 
-    chain publish {{
-        meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @ports_at
-        meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @ports
+    chain published {{
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to ip daddr . meta l4proto . th dport map @ports_at
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to meta l4proto . th dport map @ports
+        meta l4proto {{ tcp, udp, sctp }} dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_at
+        meta l4proto {{ tcp, udp, sctp }} dnat ip6 to meta l4proto . th dport map @ports6
+    }}
+
+    chain published_from {{
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to ip daddr . meta l4proto . th dport . ip saddr map @ports_at_from
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to meta l4proto . th dport . ip saddr map @ports_from
+        meta l4proto {{ tcp, udp, sctp }} \
+            dnat ip6 to ip6 daddr . meta l4proto . th dport . ip6 saddr map @ports6_at_from
+        meta l4proto {{ tcp, udp, sctp }} dnat ip6 to meta l4proto . th dport . ip6 saddr map @ports6_from
+    }}
+
+    chain published_here {{
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to ip daddr . meta l4proto . th dport map @ports_at_here
+        meta l4proto {{ tcp, udp, sctp }} dnat ip to meta l4proto . th dport map @ports_here
+        meta l4proto {{ tcp, udp, sctp }} dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_at_here
+        meta l4proto {{ tcp, udp, sctp }} dnat ip6 to meta l4proto . th dport map @ports6_here
     }}
 
     # From other hosts and from containers.
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
+        fib daddr type != local accept
         iifname @bridges fib daddr . iif type local meta l4proto {{ tcp, udp }} dnat ip to th dport map @resolver
-        fib daddr type local jump publish
+        jump published
+        jump published_from
+    }}
+
+    # While no engine is there nobody answers queries: who asks is not told so, waits, and asks again.
+    chain silence {{
+        type filter hook output priority filter; policy accept;
+        oifname @bridges ip saddr 127.0.0.0/8 icmp type destination-unreachable drop
     }}
 
     # From this host itself. Priority dstnat by its number: nft before 1.0.8 takes the name in prerouting only.
     chain output {{
         type nat hook output priority -100; policy accept;
-        fib daddr type local jump publish
+        fib daddr type != local accept
+        ip6 daddr ::1 ip6 daddr != @loopback6 accept
+        jump published_here
+        jump published
     }}
 
-    # Out of the networks; back into one through a published port, or the answer would take the short way and
-    # not be recognised; and from the host's 127.0.0.1, where no answer could be sent to.
+    # Out of the networks; back into the same one through a published port, or the answer would take the short way
+    # and not be recognised; and from the host's loopback, where no answer could be sent to.
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
         ip saddr @subnets ip daddr != @subnets masquerade
-        ip saddr @subnets ip daddr @subnets ct status dnat masquerade
+        ip saddr . ip daddr @neighbours ct status dnat masquerade
         ip saddr 127.0.0.0/8 ip daddr @subnets masquerade
+        ip6 saddr @subnets6 ip6 daddr != @subnets6 masquerade
+        ip6 saddr . ip6 daddr @neighbours6 ct status dnat masquerade
+        ip6 saddr ::1 ip6 daddr @subnets6 masquerade
     }}
 
     # Into a network comes what it asked for and what goes to a published port; other traffic is not our business.
     chain forward {{
         type filter hook forward priority filter; policy accept;
         iifname . oifname @within accept
+        iifname @internal drop
+        oifname @internal drop
         oifname @bridges ct state established,related accept
         oifname @bridges ct status dnat accept
+        iifname @open oifname @open accept
         oifname @bridges drop
+    }}
+
+    # Of the host a network without a way out reaches its gateway alone, not what is on other addresses.
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        iifname != @internal accept
+        ct state established,related accept
+        ct status dnat accept
+        fib daddr . iif type {{ local, broadcast, multicast, anycast }} accept
+        drop
+    }}
+}}
+"""
+
+_BRIDGE = """
+table bridge {table} {{
+    # The host's ends of containers' devices, and what is theirs: hardware addresses, addresses, and addresses again
+    # as they stand in neighbour discovery, where nft knows no name for them.
+    set ends {{ type ifname; }}
+    set macs {{ type ifname . ether_addr; }}
+    set addresses {{ type ifname . ipv4_addr; }}
+    set addresses6 {{ type ifname . ipv6_addr; }}
+    set targets {{ typeof iifname . @th,64,128; }}
+
+    # Before the bridge learns where an address is.
+    chain prerouting {{
+        type filter hook prerouting priority -300; policy accept;
+        iifname @ends jump own
+    }}
+
+    # From a container come frames of its own: no other addresses, no other protocols, no word of a router.
+    chain own {{
+        iifname . ether saddr != @macs drop
+        ether type ip iifname . ip saddr @addresses accept
+        ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 iifname . arp saddr ether @macs goto own_arp
+        ether type ip6 goto own_ip6
+        drop
+    }}
+
+    # Nobody's address is that of who looks whether one is free.
+    chain own_arp {{
+        arp saddr ip 0.0.0.0 arp operation request accept
+        iifname . arp saddr ip @addresses accept
+        drop
+    }}
+
+    chain own_ip6 {{
+        icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+        icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets drop
+        iifname . ip6 saddr @addresses6 accept
+        ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets accept
+        ip6 saddr :: icmpv6 type {{ mld-listener-report, mld2-listener-report, nd-router-solicit }} accept
+        drop
     }}
 }}
 """
 
 
+_OF_RULES = ("resolver", "askers", "loopback6")
+PLACES = {
+    family: tuple(name for name in re.findall(r"(?:set|map) (\w+) \{", text) if name not in _OF_RULES)
+    for family, text in (("inet", _INET), ("bridge", _BRIDGE))
+}
+"""Family of each table to its sets and maps whose elements are those of networks and containers."""
+
+
 def create(table: str) -> str:
-    """Make the table, empty. For a table that is not there."""
-    return _TABLE.format(table=table)
+    """Make the tables, empty. For tables that are not there."""
+    return _INET.format(table=table) + _BRIDGE.format(table=table)
 
 
 def delete(table: str) -> str:
-    """Delete the table with all that is in it."""
-    return f"delete table inet {table}"
-
-
-def add_network(table: str, bridge: str, subnet: str) -> str:
-    """Let a network take part; one that does already is fine."""
-    return _network("add", table, bridge, subnet)
-
-
-def delete_network(table: str, bridge: str, subnet: str) -> str:
-    """The inverse of :func:`add_network`."""
-    return _network("delete", table, bridge, subnet)
-
-
-def _network(verb: str, table: str, bridge: str, subnet: str) -> str:
-    elements = {"bridges": f'"{bridge}"', "within": f'"{bridge}" . "{bridge}"', "subnets": subnet}
-    return "\n".join(f"{verb} element inet {table} {name} {{ {element} }}" for name, element in elements.items())
+    """Delete the tables with all that is in them, whatever is left of them."""
+    both = [f"{family} {table}" for family in ("inet", "bridge")]
+    return "".join(f"{verb} table {name}\n" for verb in ("add", "delete") for name in both)
 
 
 def lead_queries(table: str, address: str, port: int) -> str:
@@ -107,33 +221,6 @@ def lead_queries(table: str, address: str, port: int) -> str:
     return f"flush map inet {table} resolver\nadd element inet {table} resolver {{ 53 : {address} . {port} }}"
 
 
-def add_ports(table: str, keys: Iterable[Key], targets: Iterable[tuple[str, int]], who: str) -> str:
-    """Publish ports. A target is the container's address and port.
-
-    ``who`` is the container's name, shown beside each element by ``nft list ruleset``.
-    """
-    return "\n".join(
-        f'add element inet {table} {map_of(key)} {{ {key_text(key)} comment "{who}" : {address} . {port} }}'
-        for key, (address, port) in zip(keys, targets, strict=True)
-    )
-
-
-def delete_ports(table: str, keys: Iterable[Key]) -> str:
-    """The inverse of :func:`add_ports`."""
-    return "\n".join(f"delete element inet {table} {map_of(key)} {{ {key_text(key)} }}" for key in keys)
-
-
-def delete_element(table: str, name: str, key: str) -> str:
-    """Take one element out of a set or a map, by its key as nft writes it."""
-    return f"delete element inet {table} {name} {{ {key} }}"
-
-
-def map_of(key: Key) -> str:
-    """The map that a published port is an element of."""
-    return "ports" if key[1] == ANYWHERE else "ports_at"
-
-
-def key_text(key: Key) -> str:
-    """Its key there, as nft writes it."""
-    protocol, host, port = key
-    return f"{protocol} . {port}" if host == ANYWHERE else f"{host} . {protocol} . {port}"
+def serve_loopback6(table: str, serve: bool) -> str:
+    """Whether ports are published on the host's ``::1``, too."""
+    return f"flush set inet {table} loopback6" + (f"\nadd element inet {table} loopback6 {{ ::1 }}" if serve else "")

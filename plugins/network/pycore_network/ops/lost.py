@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from dataclasses import dataclass
 
@@ -10,6 +9,8 @@ from pycore.ops import Context, Operation
 from pycore.steps import Step
 
 from pycore_network import ruleset
+from pycore_network.elements import Element
+from pycore_network.ops import kept, rules
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,46 @@ class LostDevice(Operation):
 
 @dataclass(frozen=True)
 class LostElement(Operation):
-    """An element of a set or a map of the nftables table."""
+    """An element of a set or a map of the nftables tables."""
 
     step = Step.NETWORK
     table: str
-    name: str
+    family: str
+    place: str
     key: str
 
     def undo(self, ctx: Context) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            ctx.kernel.nft(ruleset.delete_element(self.table, self.name, self.key))
+        rules.withdraw(ctx.kernel, self.table, [Element(self.family, self.place, self.key)])
 
     def explain(self) -> str:
-        return f"element {self.key} of {self.name} in nft table inet {self.table}"
+        return f"element {self.key} of {self.place} in nft table {self.family} {self.table}"
 
 
 @dataclass(frozen=True)
 class LostTable(Operation):
-    """The nftables table, where no network is left that it could serve."""
+    """The nftables tables, where no network is left that they could serve."""
 
     step = Step.NETWORK
     table: str
 
     def undo(self, ctx: Context) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            ctx.kernel.nft(ruleset.delete(self.table))
+        ctx.kernel.nft(ruleset.delete(self.table))
 
     def explain(self) -> str:
-        return f"nft table inet {self.table}"
+        return f"nft tables inet and bridge {self.table}"
+
+
+@dataclass(frozen=True)
+class LostRules(Operation):
+    """What is written down of elements of a device that is no container's."""
+
+    step = Step.NETWORK
+    directory: str
+    """Of the network."""
+    device: str
+
+    def undo(self, ctx: Context) -> None:
+        kept.drop(ctx.kernel, self.directory, self.device)
+
+    def explain(self) -> str:
+        return f"rules for {self.device}, in {self.directory}"
