@@ -133,6 +133,10 @@ def test_made_listed_removed(pycore: Command, rootfs: Path) -> None:
     assert pycore("volume", "rm", "v/data") == "v/data\n"
     assert "no such volume" in pycore.fails("volume", "rm", "v/data")
     pycore("volume", "rm", "--force", "v/data")
+    pycore("volume", "create", "two")
+    assert "no such volume: none" in pycore.fails("volume", "rm", "two", "none")
+    assert pycore("volume", "ls", "-q") == "two\n", "all or none"
+    assert pycore("volume", "rm", "--force", "two", "none", "two") == "two\n"
     assert pycore("volume", "ls", "-q") == ""
     assert [path for path in (pycore.data_dir / "volumes").rglob("*") if path.is_file()] == []
 
@@ -185,6 +189,7 @@ def test_there_and_back(pycore: Command) -> None:
     with open(pycore.directory / "piped.tar", "wb") as file:
         subprocess.run([pycore.program, "volume", "backup", "one"], env=pycore.env(), stdout=file, check=True)
     assert (pycore.directory / "piped.tar").read_bytes() == (pycore.directory / "one.tar").read_bytes()
+    assert "/none/one.tar: No such file" in pycore.fails("volume", "backup", "one", "/none/one.tar")
     subprocess.run(["gzip", "-k", pycore.directory / "one.tar"], check=True)
     pycore("volume", "restore", "two", "one.tar.gz")
     assert looks(two) == looks(one)

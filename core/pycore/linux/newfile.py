@@ -29,7 +29,11 @@ def new_file(path: str) -> Generator[int, None, None]:
         return
     path = os.path.realpath(path)
     part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)[:200]}.{secrets.token_hex(8)}")
-    fd = os.open(part, _NEW, 0o600)
+    try:
+        fd = os.open(part, _NEW, 0o600)
+    except OSError as error:
+        error.filename = path
+        raise
     try:
         try:
             yield fd

@@ -146,9 +146,11 @@ def _rm(session: Session, arguments: argparse.Namespace) -> int:
     removed: list[str] = []
     with store.alone():
         by = users(session.engine)
-        for name in arguments.names:
+        for name in arguments.names:  # before any is removed
             _refuse_used(name, by)
-        for name in arguments.names:
+            if not arguments.force:
+                store.find(name)
+        for name in dict.fromkeys(arguments.names):
             try:
                 store.remove(name)
                 removed.append(name)
