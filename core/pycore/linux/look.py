@@ -145,7 +145,7 @@ class Look:
 
     def links(self) -> list[str]:
         """Names of the network devices of this network namespace."""
-        return self.listdir("/sys/class/net")
+        return sorted(name for _, name in socket.if_nameindex())
 
     def link_master(self, name: str) -> str:
         """The bridge that a network device of this namespace is a port of; an empty string where it is none."""

@@ -64,7 +64,7 @@ def _made_up(host: Host, app: App, word: str, name: str) -> Network:
     table, driver, options = table_of(app, word), driver_of(app, word), options_of(app, word)
     if table.external:
         hint = f"make it: pycore network create {name}"
-        _object(host, f"there is no network {name!r}, and [network.{word}] says that it is external", hint)
+        _object(host, f"there is no network {name!r} on this host", hint)
     subnets = tuple(_subnets(host, table, name, shared="parent" in options))
     gateways = tuple(_gateway(table, subnet) for subnet in subnets)
     return Network(
