@@ -47,6 +47,10 @@ def run(*words: str | Path, **options: Any) -> str:
 # -- an image with everything --------------------------------------------------------------------------------
 
 
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+"""cap_net_raw=ep, as ping(8) has it in images (linux/capability.h, struct vfs_cap_data)."""
+
+
 def first_layer(root: Path) -> None:
     for name in ("dev", "etc", "proc", "sys", "tmp"):  # where containers have something mounted
         (root / name).mkdir(exist_ok=True)
@@ -56,6 +60,7 @@ def first_layer(root: Path) -> None:
     os.mknod(root / "srv/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.mknod(root / "srv/block", stat.S_IFBLK | 0o600, os.makedev(7, 3))
     os.chown(root / "srv/d/e/none", 1000, 60_000)
+    os.setxattr(root / "srv/d/e/none", "security.capability", CAPABILITY)
     for name in ("gone", "emptied", "kept"):
         (root / name).mkdir()
         (root / name / "old").write_text(name)
@@ -152,6 +157,7 @@ def test_the_image_has_everything(expected: Looks) -> None:
     assert expected["srv/d"]["owner"] == (33, 33)
     assert stat.S_ISBLK(expected["srv/block"]["mode"])
     assert expected["srv/d/file"]["attributes"] == {"user.word": b"\0value", "user.other": b"more"}
+    assert expected["srv/d/e/none"]["attributes"] == {"security.capability": CAPABILITY}
     assert expected["srv/d/file"]["mode"] == stat.S_IFREG | 0o4711
     assert "gone" not in expected
     assert "emptied/old" not in expected
@@ -164,6 +170,8 @@ def test_the_image_has_everything(expected: Looks) -> None:
 def test_what_umoci_made_is_the_same_here(pycore: Command, layout: Path, expected: Looks) -> None:
     pycore("load", "-i", str(layout))
     same(as_we_have_it(pycore), expected)
+    (sparse,) = pycore.data_dir.glob("images/layers/*/tree/srv/sparse")
+    assert sparse.stat().st_blocks * 512 < 2 << 20, "holes stay holes on our disk"
 
 
 @pytest.mark.parametrize("form", FORMATS)
