@@ -69,6 +69,8 @@ NEEDS: dict[str, Need] = {
     "umoci": Need(lambda: _has_program("umoci"), ("umoci",)),
     "podman": Need(lambda: _has_program("podman"), ("podman",)),
     "openssl": Need(lambda: _has_program("openssl"), ("openssl",)),
+    "pasta": Need(lambda: _has_program("pasta"), ("passt",)),
+    "uidmap": Need(lambda: _has_program("newuidmap"), ("uidmap",)),
     "cc": Need(lambda: _has_program("cc"), ("gcc", "libc6-dev")),
 }
 

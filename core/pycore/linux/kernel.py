@@ -372,6 +372,26 @@ class Kernel(Look):
     # -- the process itself, inside ----------------------------------------------------------------------
 
     def unshare(self, flags: int) -> None:
+    def start_helper(self, words: Sequence[str], record: str, network: int) -> None:
+        """Start a program that serves a process's network namespace, and wait until it is ready; what is known of it
+        is in files that begin with ``record``. See :func:`pycore.linux.helper.start`.
+        """
+        from pycore.linux import helper
+
+        helper.start(words, record, network)
+
+    def has_helper(self, record: str) -> bool:
+        """Whether it runs."""
+        from pycore.linux import helper
+
+        return helper.is_alive(record)
+
+    def end_helper(self, record: str) -> None:
+        """End it, if it is there, and forget it."""
+        from pycore.linux import helper
+
+        helper.end(record)
+
         """Leave namespaces for new ones (unshare(2), CLONE_NEW*)."""
         libc.unshare(flags)
 

@@ -47,7 +47,8 @@ def enter(run_dir: str | os.PathLike[str], *, record: bool) -> None:
         return
     place = Path(run_dir) / RECORD
     try:
-        _go_to_containers(place) or _make()
+        if not _go_to_containers(place):
+            _make()
         if record:
             place.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
             place.write_text(os.readlink("/proc/self/ns/user"), encoding="ascii")
@@ -133,10 +134,9 @@ def _words(kind: str, own: int) -> list[str]:
     import pwd
 
     user = os.geteuid()
-    try:
-        names = (str(user), pwd.getpwuid(user).pw_name)
-    except KeyError:
-        names = (str(user),)
+    names = [str(user)]
+    with contextlib.suppress(KeyError):
+        names.append(pwd.getpwuid(user).pw_name)
     given = ranges(f"/etc/sub{kind}", *names)
     program = shutil.which(f"new{kind}map", path="/usr/local/bin:/usr/bin:/bin")
     if not given or program is None:

@@ -20,6 +20,7 @@ from pycore_network import resolvconf
 from pycore_network.memberships import Membership, memberships
 from pycore_network.networks import BRIDGE, AddressText
 from pycore_network.ops.names import NameFile, NameFiles
+from pycore_network.ops.pasta import RESOLVER
 from pycore_network.resolver.policy import Free
 from pycore_network.resolver.service import ResolverService
 
@@ -98,7 +99,7 @@ def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
             _directory(container, host),
             _hosts(container, host, hostname, members),
             f"{hostname}\n",
-            _text(_asking(resolver, names, host) if resolver else _direct(names, host, _on_host(container))),
+            _text(_asking(resolver, names, host) if resolver else _direct(container, host)),
             "".join(f"{address}\n" for address in names.dns) if resolver else "",
         )
     ]
@@ -147,10 +148,14 @@ def _asking(resolver: str, names: Names, host: Host) -> list[tuple[str, str]]:
     return resolvconf.bare_first(found)
 
 
-def _direct(names: Names, host: Host, reaches_loopback: bool) -> list[tuple[str, str]]:
-    """That of a container that asks servers itself."""
-    lines = _host_lines(host, reaches_loopback)
-    return resolvconf.of_container(lines, names.dns, names.dns_search, names.dns_options)
+def _direct(container: Container, host: Host) -> list[tuple[str, str]]:
+    """That of a container that asks servers itself; pasta asks those on the host's loopback for it."""
+    names = container[Names]
+    lines = _host_lines(host, _on_host(container))
+    found = resolvconf.of_container(lines, names.dns, names.dns_search, names.dns_options)
+    if container.drivers.get("network") == "pasta" and not any(key == "nameserver" for key, _ in found):
+        return [("nameserver", RESOLVER), *found]
+    return found
 
 
 def _text(lines: list[tuple[str, str]]) -> str:

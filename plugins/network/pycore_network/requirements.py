@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from pycore.hookspecs import Requirement
+from pycore.errors import Problem
+from pycore.hookspecs import Host, Requirement
 from pycore.linux import nftables
 from pycore.linux.look import Look
 
-_CAP_NET_ADMIN = 12
-_DROPS = re.compile(r"hook forward priority [^;]*; policy drop;")
+from pycore_network.hostfirewall import questions
+from pycore_network.hostfirewall.questions import Port
+from pycore_network.hostfirewall.ruleset import read
+from pycore_network.hostfirewall.ways import ways
 
 
 def net_admin(look: Look) -> Requirement:
     """The power to make network devices."""
     return Requirement(
         "the capability CAP_NET_ADMIN",
-        met=bool(look.capabilities() >> _CAP_NET_ADMIN & 1),
+        met=look.owns_network(),
         why="network devices and addresses cannot be made",
         mend="sudo pycore ...",
     )
+
+
+def object_without_power(host: Host) -> None:
+    """A problem where nobody may make devices: for a normal user."""
+    if not host.look.owns_network():
+        message = "networks of the host's own need power over its network, which this user has not"
+        problem = Problem(("network", "driver"), message, 'network = "pasta", or sudo pycore ...')
+        if problem not in host.problems:
+            host.problems.append(problem)
 
 
 def libnftables() -> Requirement:
@@ -30,28 +41,29 @@ def libnftables() -> Requirement:
     )
 
 
-def forwarding() -> Requirement:
-    """That no other firewall drops what is forwarded: an accept in one table does not keep a second from dropping."""
-    return Requirement(
-        "other firewalls let forwarded packets through",
-        met=not _dropping(),
-        why="published ports answer this host alone, and containers have no way out",
-        mend="iptables -I FORWARD -i 'pc-+' -j ACCEPT && iptables -I FORWARD -o 'pc-+' -j ACCEPT",
-    )
-
-
-def _dropping() -> bool:
-    """Whether a chain (Docker's, ufw's) drops by default what is forwarded, and no rule of ours is in its table.
+def forwarding(look: Look) -> Requirement:
+    """That no other firewall drops what is forwarded: an accept in one table does not keep a second from dropping.
 
     What nobody may ask, for want of the library or of power, counts as fine.
     """
-    try:
-        chains = nftables.listing("chains ip")
-        if not _DROPS.search(chains):
-            return False
-        return '"pc-*"' not in nftables.listing("table ip filter")
-    except OSError:
-        return False
+    rules, bridge = read(look, {}), "pc-"
+    outcomes = [
+        outcome
+        for version in (4, 6)
+        for way in ways(look, version)
+        for outcome in (
+            questions.into_container(rules, Port(version, "tcp", 443), way.device, bridge),
+            questions.out_of_container(rules, version, bridge, way.device),
+        )
+    ]
+    places = list(questions.dropped(outcomes))
+    where = f": {'; '.join(questions.place_words(look, place) for place in places)}" if places else ""
+    return Requirement(
+        "other firewalls let forwarded packets through",
+        met=not places,
+        why=f"published ports answer this host alone, or containers have no way out{where}",
+        mend=" && ".join(questions.letting_through(place) for place in places),
+    )
 
 
 def modules(look: Look) -> Iterator[Requirement]:
