@@ -37,7 +37,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Damaged(PycoreError):
-    """Content is not what its digest, its length or its format says."""
+    """Content is not what its digest, its length or its format says, or is beyond all measure."""
 
 
 def is_digest(text: str) -> bool:

@@ -24,7 +24,7 @@ from typing import Protocol
 from pycore.errors import NotFound, PycoreError
 from pycore.linux import libc, rmtree
 
-from pycore_images import documents
+from pycore_images import collecting, documents
 from pycore_images.archives.aside import write_all
 from pycore_images.content import CONFIGS, MAX_DOCUMENT, Damaged, Descriptor, Progress, Source, quiet
 from pycore_images.layers import Unpacking
@@ -42,6 +42,10 @@ _DELAY, _LONGEST = 0.5, 10.0
 _TOLD = 0.05
 """Seconds between two reports of how far a layer is."""
 _PASSES = (ConnectionError, TimeoutError)
+_UNSOUND = (
+    errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY,
+)  # fmt: skip
+"""What the file system answers to an archive whose names and links cannot be."""
 
 
 class Cancel(Protocol):
@@ -78,16 +82,28 @@ def fetch(
 
     ``taken`` is called when all of it is there and nobody can have collected it yet: to give it a name.
 
-    Raises PycoreError when it cannot be had, is damaged, or is broken off; what is whole of it by then stays for the
-    next who asks, until it is collected. What ``progress`` raises breaks it off, too.
+    Raises PycoreError when it cannot be had or is broken off; what is whole of it by then stays for the next who asks,
+    until it is collected. Raises Damaged for an image that is not sound, of which nothing stays. What ``progress``
+    raises breaks it off, too.
     """
     image, found = _look(source, platform)
-    with store.passing([image.root.digest, image.digest]):
-        for data, descriptor in found:  # from what is held on: nobody who collects finds one that nothing leads to
-            store.add_document(data, descriptor.media_type)
-        _Fetch(store, source, progress, cancel or threading.Event()).layers(image, jobs)
-        taken(image)
+    try:
+        with store.passing([image.root.digest, image.digest]):
+            for data, descriptor in found:  # from what is held on: nobody who collects finds one that nothing leads to
+                store.add_document(data, descriptor.media_type)
+            _Fetch(store, source, progress, cancel or threading.Event()).layers(image, jobs)
+            taken(image)
+    except Damaged:
+        _forget(store, image, found)
+        raise
     return image
+
+
+def _forget(store: Store, image: documents.Image, found: list[tuple[bytes, Descriptor]]) -> None:
+    """Let go of what an image has brought, but for what others have, too."""
+    blobs = {descriptor.digest for _, descriptor in found} | {layer.digest for layer, _ in image.layers}
+    with contextlib.suppress(Damaged):  # something else is, and what others have cannot be known
+        collecting.collect(store, 0, collecting.Reach(blobs, set(image.config.diff_ids)))
 
 
 def _look(
@@ -390,4 +406,5 @@ def _in_words(name: str, layer: Descriptor) -> Generator[None, None, None]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT)
             else None
         )
-        raise PycoreError(f"layer {layer.digest[:19]} of {name}: {error.strerror or error}", hint=hint) from error
+        kind = Damaged if error.errno in _UNSOUND else PycoreError
+        raise kind(f"layer {layer.digest[:19]} of {name}: {error.strerror or error}", hint=hint) from error

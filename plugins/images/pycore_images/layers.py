@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pycore.errors import PycoreError
 from pycore.linux import rmtree, tarstream
 from pycore.linux.compression import Plain, decompressed
 from pycore.linux.tarstream import Content, Entry, Kind
@@ -74,7 +73,7 @@ class Unpacking:
     def finish(self, digest: str) -> str:
         """Wait for the last file to be made. The diff id, when all that was fed has this digest.
 
-        Raises Damaged, PycoreError for what is beyond measure, or OSError for what the file system refuses.
+        Raises Damaged, also for what is beyond measure, or OSError for what the file system refuses.
         """
         self._raw.end()
         self._join()
@@ -132,7 +131,7 @@ class Unpacking:
         except tarstream.DAMAGED as error:
             raise Damaged(f"it is no sound tar archive: {_short(error or type(error).__name__)}") from error
         except tarstream.Refused as error:
-            raise PycoreError(f"it is refused: {error}") from error
+            raise Damaged(f"it is refused: {error}") from error
         except OSError as error:
             name = f": {_short(repr(error.filename))}" if error.filename else ""
             raise OSError(error.errno, f"it cannot be unpacked: {error.strerror}{name}") from error

@@ -70,7 +70,7 @@ class Unpacker:
     def finish(self, digest: str) -> str:
         """Wait for the last file to be made. The diff id, when all that was fed has this digest.
 
-        Raises Damaged, PycoreError for what is beyond measure, or OSError for what the file system refuses.
+        Raises Damaged, also for what is beyond measure, or OSError for what the file system refuses.
         """
         os.close(self._layer)
         self._layer = -1

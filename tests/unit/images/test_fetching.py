@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +58,15 @@ class Told:
 
 
 def nothing_left(store: Store) -> None:
+    """Of what was under way."""
     assert os.listdir(store.ingest) == []
     assert store.holds() == {}
+
+
+def nothing_stays(store: Store) -> None:
+    """Of an image that is not sound."""
+    nothing_left(store)
+    assert os.listdir(store.root / "blobs/sha256") == os.listdir(store.root / "layers") == []
 
 
 def test_an_image(store: Store, image: MadeImage) -> None:
@@ -253,7 +261,7 @@ def test_a_wrong_digest(store: Store, image: MadeImage) -> None:
     image.content[image.layers[0].digest] = image.content[image.layers[0].digest][:-1] + b"\1"
     with pytest.raises(Damaged, match="layer sha256:"):
         fetch(store, image)
-    nothing_left(store)
+    nothing_stays(store)
     assert not store.has_blob(image.layers[0].digest)
     assert not store.has_layer(image.diff_ids[0])
 
@@ -263,21 +271,44 @@ def test_content_of_the_same_length_that_is_another(store: Store, image: MadeIma
     image.content[image.layers[0].digest] = other.ljust(image.layers[0].size, b"\0")[: image.layers[0].size]
     with pytest.raises(Damaged):
         fetch(store, image)
-    nothing_left(store)
+    nothing_stays(store)
 
 
 def test_it_is_longer_than_it_should_be(store: Store, image: MadeImage) -> None:
     image.content[image.layers[0].digest] += bytes(5000)
     with pytest.raises(Damaged, match="longer than"):
         fetch(store, image)
-    nothing_left(store)
+    nothing_stays(store)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        tar(entry("../x", b"")),
+        tar(entry("x" * 5000, b"")),
+        tar(entry("f", b""), entry("f/x", b"")),
+        tar(entry("l", type=tarfile.SYMTYPE, linkname="l"), entry("l/x", b"")),
+        entry("huge", b"", size=1 << 40)[0].tobuf(tarfile.GNU_FORMAT),
+        b"no archive",
+    ],
+)
+def test_a_layer_that_is_not_sound(store: Store, bad: bytes) -> None:
+    """What is sound of the image goes with it; what another one has, stays."""
+    shared, own = tar(entry("a", b"x")), tar(entry("b", b"x"))
+    fetch(store, other := MadeImage([shared]), taken=lambda image: store.tag("localhost/other:1", image.root))
+    kept = set(store.root.glob("*/*/*"))
+    with pytest.raises(Damaged, match="layer sha256:"):
+        fetch(store, MadeImage([shared, own, bad]))
+    assert set(store.root.glob("*/*/*")) == kept
+    assert store.layer_trees(store.image(other.root()))
+    assert store.holds() == {}
 
 
 def test_another_diff_id(store: Store) -> None:
     image = MadeImage([tar(entry("a", b"x"))], config={"rootfs": {"type": "layers", "diff_ids": [digest(b"other")]}})
     with pytest.raises(Damaged, match="not what the configuration says"):
         fetch(store, image)
-    nothing_left(store)
+    nothing_stays(store)
 
 
 def test_layers_that_name_each_other(store: Store) -> None:
@@ -286,7 +317,7 @@ def test_layers_that_name_each_other(store: Store) -> None:
     diff_ids = {"rootfs": {"type": "layers", "diff_ids": [digest(two), digest(one)]}}
     with pytest.raises(Damaged, match="not what the configuration says"):
         fetch(store, MadeImage([one, two], bytes, LAYER, config=diff_ids))
-    nothing_left(store)
+    nothing_stays(store)
 
 
 def test_documents_that_are_not_what_their_digests_say(store: Store, image: MadeImage) -> None:
