@@ -420,7 +420,7 @@ def _sum(block: bytes) -> int:
 
 def _signed_sum(block: bytes) -> int:
     """The same, as very old archives have it."""
-    numbers = struct.unpack("512b", block)
+    numbers: tuple[int, ...] = struct.unpack("512b", block)
     return sum(numbers) - sum(numbers[_CHECKSUM]) + 8 * 0x20
 
 

@@ -76,12 +76,20 @@ def test_what_replaces_its_own_files_has_none(
     assert not unpacked(tmp_path, tar(*entries))
 
 
+def _link(name: str) -> tuple[tarfile.TarInfo, bytes | None]:
+    return entry(name, type=tarfile.SYMTYPE, linkname="d")
+
+
+def _hard_link(name: str) -> tuple[tarfile.TarInfo, bytes | None]:
+    return entry(name, type=tarfile.LNKTYPE, linkname="a")
+
+
 _NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/e/f", "to/a", ".wh.a", "d/.wh..wh..opq", "."])
 _ENTRIES = st.one_of(
     st.builds(entry, _NAMES, st.sampled_from([b"", b"x", b"y" * 512, b"z" * 70_000, bytes(9000)])),
     st.builds(entry, _NAMES),
-    st.builds(lambda name: entry(name, type=tarfile.SYMTYPE, linkname="d"), st.sampled_from(["to", "d", "a"])),
-    st.builds(lambda name: entry(name, type=tarfile.LNKTYPE, linkname="a"), _NAMES),
+    st.builds(_link, st.sampled_from(["to", "d", "a"])),
+    st.builds(_hard_link, _NAMES),
 )
 
 
