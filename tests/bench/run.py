@@ -17,6 +17,7 @@ from pathlib import Path
 import enclosure
 import measure
 from images import images
+from networks import networks, rates
 from pycore.errors import PycoreError
 from rounds import rounds
 from runtimes import RUNTIMES, Floor, Pycore, Runtime, make_image, run
@@ -27,7 +28,7 @@ PARTS = {
     "exec": "one more program in a container that runs, start to exit (ms: best, median, median against pycore's)",
     "many": "containers without network that stay (per second; MiB held for each, and by what they all share)",
     "floods": "1 GB of lines from a container in the background (seconds, MB/s; MiB that it adds to what is held)",
-    "bridged": "bridged containers with a port each (per second)",
+    "networks": "bridged containers with a name and two ports each (per second), their set-up, and how fast they are",
     "images": "an image of 450 MB and 12,000 files (seconds: best, median); starts from 1 and from 30 layers",
     "scale": "few and many containers in one app of pycore's, beside what is asked",
     "rounds": "an app that comes and goes in one supervisor of pycore's, and what is held more of at the end",
@@ -158,12 +159,13 @@ def _floods(runtimes: list[Runtime], options: argparse.Namespace) -> None:
                 print(f"  {Pycore.name}, {way}, at {rate / max(others.values()):.1f} x the rate of {name}")
 
 
-def _bridged(runtimes: list[Runtime], options: argparse.Namespace) -> None:
-    rates: dict[str, float] = {}
+def _networks(runtimes: list[Runtime], options: argparse.Namespace) -> None:
+    found: dict[str, float] = {}
     for runtime in (runtime for runtime in runtimes if runtime.many and runtime.bridges):
-        with _started(runtime, options.count, bridged=True) as (rates[runtime.name], words):
+        with _started(runtime, options.count, bridged=True) as (found[runtime.name], words):
             print(f"  {runtime.name:20} {words}", flush=True)
-    _compare(rates)
+    rates(found)
+    networks(runtimes[0].directory.parent, runtimes[0].root, runtimes, options.count, options.crowd)
 
 
 def _compare(rates: dict[str, float]) -> None:
@@ -200,7 +202,7 @@ _PARTS: dict[str, Callable[[list[Runtime], argparse.Namespace], None]] = {
     "exec": _exec,
     "many": _many,
     "floods": _floods,
-    "bridged": _bridged,
+    "networks": _networks,
 }
 """The parts that compare runtimes."""
 

@@ -21,6 +21,8 @@ from pycore.spec import App
 
 TRUE, SLEEP = "/bin/true", "/bin/sleep"
 PROGRAMS = ("true", "sleep", "sh", "yes", "head")
+NETWORK = "bench"
+"""A network in which containers find each other by name."""
 FIRST_PORT = 20000
 
 
@@ -38,7 +40,10 @@ def run(*command: object) -> str:
 
 def make_image(directory: Path) -> Path:
     """A small root file system, the same for all runtimes, and an archive of it."""
-    root = make_root(directory / "image", PROGRAMS)
+    iperf = ("iperf3",) if shutil.which("iperf3") else ()
+    root = make_root(directory / "image", (*PROGRAMS, *iperf))
+    if shutil.which("cc"):
+        run("cc", "-O2", "-static", "-o", root / "bin/connect", Path(__file__).with_name("connect.c"))
     run("tar", "-C", root, "-cf", directory / "image.tar", ".")
     return root
 
@@ -76,7 +81,7 @@ class Runtime:
         raise NotImplementedError
 
     def start(self, number: int, bridged: bool) -> None:
-        """One container that stays; bridged, with a port of its own."""
+        """One container that stays; bridged, with a name and two ports of its own."""
         raise NotImplementedError
 
     floods: Mapping[str, Sequence[str]] = {}
@@ -98,6 +103,20 @@ class Runtime:
 
     def execute(self) -> None:
         """One more program in the first of many, from the command to its exit."""
+        raise NotImplementedError
+
+    def pair(self, script: str, ports: Sequence[str]) -> str:
+        """Two bridged containers in one network: ``server``, which runs a script and has these ports published, and
+        ``client``. The server's address there.
+        """
+        raise NotImplementedError
+
+    def inside(self, container: str, *words: object) -> str:
+        """What a program in one of them says."""
+        raise NotImplementedError
+
+    def remove_pair(self) -> None:
+        """Take them away again."""
         raise NotImplementedError
 
 
@@ -161,7 +180,9 @@ class Engine(Runtime):
         run(*self.command, "run", "--rm", "--network", "none", *self._options(), "bench", TRUE)
 
     def start(self, number: int, bridged: bool) -> None:
-        network = ["--publish", f"{FIRST_PORT + number}:80"] if bridged else ["--network", "none"]
+        network = ["--network", NETWORK] if bridged else ["--network", "none"]
+        for step in range(2 if bridged else 0):
+            network += ["--publish", f"{FIRST_PORT + 2 * number + step}:{80 + step}"]
         run(
             *self.command,
             "run",
@@ -181,6 +202,20 @@ class Engine(Runtime):
     def execute(self) -> None:
         run(*self.command, "exec", "many0", TRUE)
 
+    def pair(self, script: str, ports: Sequence[str]) -> str:
+        published = [word for port in ports for word in ("--publish", port)]
+        for name, program, words in (("server", ["/bin/sh", "-c", script], published), ("client", [SLEEP, "6000"], [])):
+            start = ("run", "--detach", "--name", name, "--network", NETWORK, *words, *self._options())
+            run(*self.command, *start, "bench", *program)
+        found = json.loads(run(*self.command, "inspect", "server"))[0]["NetworkSettings"]["Networks"][NETWORK]
+        return str(found["IPAddress"])
+
+    def inside(self, container: str, *words: object) -> str:
+        return run(*self.command, "exec", container, *words)
+
+    def remove_pair(self) -> None:
+        run(*self.command, "rm", "--force", *self._at_once(), "server", "client")
+
     def _options(self) -> list[str]:
         return ["--cgroup-parent", f"/{CGROUP}"]
 
@@ -197,6 +232,7 @@ class Podman(Engine):
         places = ["--root", self.directory / "storage", "--runroot", "/run/bench-podman"]
         self.command = ("podman", *places, "--cgroup-manager", "cgroupfs", "--events-backend", "none")
         run(*self.command, "import", self.directory.parent / "image.tar", "bench")
+        run(*self.command, "network", "create", NETWORK)
         yield
         # It mounts this over itself, and leaves it so while a monitor of an exec is there.
         subprocess.run(["umount", "--lazy", self.directory / "storage/overlay"], capture_output=True, check=False)
@@ -231,6 +267,7 @@ class Docker(Engine):
         try:
             self._wait_until_up(daemon)
             run(*self.command, "import", self.directory.parent / "image.tar", "bench")
+            run(*self.command, "network", "create", NETWORK)
             yield
         finally:
             daemon.terminate()
@@ -289,10 +326,22 @@ class Pycore(Runtime):
     def execute(self) -> None:
         self.command("exec", "many/c0", TRUE)
 
-    def command(self, *arguments: object) -> None:
-        """A command of pycore. Raises RuntimeError with what it said where it fails."""
+    def pair(self, script: str, ports: Sequence[str]) -> str:
+        server = self._container("server", bridged=True, number=0, program=["/bin/sh", "-c", script], ports=ports)
+        client = self._container("client", bridged=True, number=0, program=[SLEEP, "6000"], ports=[])
+        self._apply("pair", [server, client])
+        return str(json.loads(self.command("inspect", "pair/server", "--json"))["address"])
+
+    def inside(self, container: str, *words: object) -> str:
+        return self.command("exec", f"pair/{container}", *words)
+
+    def remove_pair(self) -> None:
+        self.command("down", "pair")
+
+    def command(self, *arguments: object) -> str:
+        """A command of pycore; what it says. Raises RuntimeError with that where it fails."""
         places = ["--run-dir", self.run_dir, "--data-dir", self.directory / "data"]
-        run(Path(sys.executable).with_name("pycore"), *places, *arguments)
+        return run(Path(sys.executable).with_name("pycore"), *places, *arguments)
 
     def _apply(self, name: str, containers: list[str]) -> None:
         self.command("apply", self._spec(name, containers))
@@ -302,11 +351,20 @@ class Pycore(Runtime):
         file.write_text("\n".join([f'name = "{name}"', *containers]))
         return file
 
-    def _container(self, name: str, bridged: bool, number: int) -> str:
-        network = f'driver = "bridge"\nports = ["{FIRST_PORT + number}:80"]' if bridged else 'driver = "none"'
+    def _container(
+        self,
+        name: str,
+        bridged: bool,
+        number: int,
+        program: Sequence[str] = (SLEEP, "600"),
+        ports: Sequence[str] | None = None,
+    ) -> str:
+        if ports is None:
+            ports = [f"{FIRST_PORT + 2 * number + step}:{80 + step}" for step in range(2)]
+        network = f'driver = "bridge"\nports = {json.dumps(list(ports))}' if bridged else 'driver = "none"'
         return (
-            f'[container.{name}]\nimage = "{self.root}"\ncommand = ["{SLEEP}", "600"]\nstop_signal = "SIGKILL"\n'
-            f"[container.{name}.network]\n{network}\n"
+            f'[container.{name}]\nimage = "{self.root}"\ncommand = {json.dumps(list(program))}\n'
+            f'stop_signal = "SIGKILL"\n[container.{name}.network]\n{network}\n'
         )
 
 
