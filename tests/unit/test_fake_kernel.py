@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+from dataclasses import replace
 
 import pytest
 from pycore.linux.kernel import Kernel
 from pycore.testing.fake import FakeKernel
-from pycore_network import links, ruleset
+from pycore_network import elements, links, ruleset
+from pycore_network.elements import Element
 
 METHODS = sorted(name for name, _ in inspect.getmembers(Kernel, inspect.isfunction) if not name.startswith("_"))
 
@@ -104,25 +106,22 @@ def test_a_veth_pair_goes_with_the_namespace_of_either_end(kernel: FakeKernel) -
 
 
 def test_nft_commands_are_one_transaction(kernel: FakeKernel) -> None:
-    port, target = ("tcp", ruleset.ANYWHERE, 80), ("10.0.0.2", 8080)
-    joining = ruleset.add_network("t", "br-00aa11", "10.0.0.0/24")
+    port = Element("inet", "ports", "tcp . 80", "10.0.0.2 . 8080", "app/web")
+    network = Element("inet", "bridges", '"br-00aa11"')
     with pytest.raises(FileNotFoundError):
-        kernel.nft(joining)
-    kernel.nft(ruleset.create("t") + joining)
+        kernel.nft(elements.add("t", [network]))
+    kernel.nft(ruleset.create("t") + elements.add("t", [network]))
     assert kernel.nft_has("inet t")
-    kernel.nft(ruleset.add_ports("t", [port], [target], "app/web"))
-    kernel.nft(ruleset.add_ports("t", [port], [target], "app/web"))
+    assert kernel.nft_has("bridge t")
+    kernel.nft(elements.add("t", [port]))
+    kernel.nft(elements.add("t", [port], used=True))
     assert kernel.nftables.tables["inet t"]["ports"] == {"tcp . 80": "10.0.0.2 . 8080"}
     with pytest.raises(FileExistsError):
-        kernel.nft(
-            ruleset.delete_network("t", "br-00aa11", "10.0.0.0/24")
-            + "\n"
-            + ruleset.add_ports("t", [port], [("1.2.3.4", 1)], "x")
-        )
+        kernel.nft(elements.delete("t", [network]) + "\n" + elements.add("t", [replace(port, value="1.2.3.4 . 1")]))
     assert kernel.nftables.tables["inet t"]["bridges"] == {'"br-00aa11"': ""}
-    kernel.nft(ruleset.delete_ports("t", [port]))
+    kernel.nft(elements.delete("t", [port]))
     with pytest.raises(FileNotFoundError):
-        kernel.nft(ruleset.delete_ports("t", [port]))
+        kernel.nft(elements.delete("t", [port]))
     kernel.nft(ruleset.delete("t"))
     assert not kernel.nft_has("inet t")
 

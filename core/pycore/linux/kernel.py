@@ -25,6 +25,7 @@ from pycore.linux.look import Look
 
 if TYPE_CHECKING:
     from pycore.linux.conntrack import Flow
+    from pycore.linux.nftevents import Deletions
 
 MAX_FILE = 1 << 20
 
@@ -504,6 +505,12 @@ class Kernel(Look):
         from pycore.linux import netlink
 
         netlink.wait_until_up(names, pid)
+
+    def hear_deletions(self, table: str) -> Deletions:
+        """What is taken away from nftables tables of a name, from now on. Raises OSError."""
+        from pycore.linux.nftevents import Deletions
+
+        return Deletions(table)
 
     def flows(self, protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
         """Connections that the kernel tracks, of ``tcp``, ``udp`` or ``sctp`` and a version of IP, which were begun to

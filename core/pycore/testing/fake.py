@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pycore.linux.conntrack import Flow
 from pycore.linux.kernel import MAX_FILE, Kernel
+from pycore.linux.nftevents import Deletions
 from pycore.testing.files import Files, Node, fail
 from pycore.testing.links import HOST, Links
 from pycore.testing.nft import Nft
@@ -159,6 +160,22 @@ class Process:
     pid: int
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     """By the method that set it: ``settings["set_hostname"] == ("web",)``."""
+
+
+class _Silence(Deletions):
+    """Nothing is ever heard."""
+
+    def __init__(self, table: str) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def read(self) -> bool:
+        return False
 
 
 class FakeKernel(Kernel):
@@ -744,6 +761,11 @@ class FakeKernel(Kernel):
 
     def is_local(self, address: str) -> bool:
         return address in self.local_addresses
+
+    @_act
+    def hear_deletions(self, table: str) -> Deletions:
+        """Nobody but pycore changes rules here."""
+        return _Silence(table)
 
     def flows(self, protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
         family = socket.AF_INET6 if version == 6 else socket.AF_INET

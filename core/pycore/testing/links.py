@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pycore.testing.files import fail
 
+_TABLE_LOCAL = 255
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25
 _REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
 
@@ -210,6 +211,8 @@ class Links:
         (link.addresses.add if add else link.addresses.discard)(address)
 
     def _route(self, add: bool, pid: int, body: bytes) -> None:
+        if body[4] == _TABLE_LOCAL:  # what is this host's own goes with its device
+            return
         attributes = _attributes(body[12:])
         target = f"{_address(attributes[_RTA_DST])}/{body[1]}" if _RTA_DST in attributes else "default"
         gateway = f" via {_address(attributes[_RTA_GATEWAY])}" if _RTA_GATEWAY in attributes else ""

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from pycore.errors import Problem
-from pycore.hookspecs import Driver, Host, Requirement, hookimpl
+from pycore.hookspecs import Driver, Host, Requirement, Service, hookimpl
 from pycore.launch.namespaces import Namespaces
+from pycore.linux.kernel import Kernel
 from pycore.linux.look import Look
 from pycore.ops import Operation
 from pycore.spec import App, Change, Container, Many, Section, setting
 
 from pycore_network import requirements
+from pycore_network.hostfirewall.warnings import warn
 from pycore_network.leftovers import leftovers
 from pycore_network.memberships import Membership, Networks, known_memberships, memberships
 from pycore_network.networks import BRIDGE
@@ -23,6 +25,7 @@ from pycore_network.ops.route import DefaultRoute
 from pycore_network.portentries import Entry, read
 from pycore_network.ports import Place, Ports
 from pycore_network.publishing import PLACE, publish, shared
+from pycore_network.watch import Watch
 
 DRIVER = Driver(
     "network",
@@ -65,7 +68,7 @@ def pycore_requirements(look: Look) -> Iterable[Requirement]:
         return  # a normal user's driver is another one
     yield requirements.net_admin(look)
     yield requirements.libnftables()
-    yield requirements.forwarding()
+    yield requirements.forwarding(look)
     yield from requirements.modules(look)
 
 
@@ -92,6 +95,8 @@ def pycore_launch(container: Container, host: Host) -> Iterable[Operation]:
 @hookimpl
 def pycore_attach(container: Container, host: Host) -> Iterable[Operation]:
     everywhere = memberships(container, host)
+    ways_out = [each.network for each in everywhere if each.network.bridge and not each.network.internal]
+    warn(host, ways_out, _published(container))
     return [
         *(_link(each) for each in everywhere if each.network.driver == BRIDGE),
         *(DefaultRoute(each.device, each.way_out) for each in everywhere if each.gateway),
@@ -142,6 +147,12 @@ def pycore_stats(container: Container, host: Host, pid: int) -> Mapping[str, flo
         "network_receive_bytes_total": sum(int(row[0]) for row in rows),
         "network_transmit_bytes_total": sum(int(row[8]) for row in rows),
     }
+
+
+@hookimpl
+def pycore_service(host: Host, kernel: Kernel) -> Service:
+    """A watch over the rules."""
+    return Watch(host, kernel)
 
 
 @hookimpl

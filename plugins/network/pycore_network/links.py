@@ -31,6 +31,8 @@ _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
 _UP = {"flags": 1, "change": 1}
 """IFF_UP, and that no other flag is meant."""
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST, _SCOPE_LINK = 254, 4, 1, 253
+_TABLE_LOCAL, _LOCAL, _LAST = 255, 2, 4096
+"""RT_TABLE_LOCAL, RTN_LOCAL, and a metric behind all that the kernel makes itself."""
 _NODAD = 2
 """IFA_F_NODAD: nobody else is asked whether they have the address, which takes a second; leases see to it."""
 _GEN_NONE = 1
@@ -132,7 +134,7 @@ def _veth(index: int, mtu: int) -> bytes:
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE | _EXCLUSIVE, {"index": index, **_UP}, attributes)
 
 
-_MODES = {
+_MODES: Mapping[str, tuple[str, Mapping[str, str | int]]] = {
     "macvlan": (
         "IFLA_MACVLAN_MODE",
         {mode: mode for mode in ("private", "vepa", "bridge", "passthru")},
@@ -234,6 +236,19 @@ def settle(device: str, addresses: Sequence[str]) -> list[bytes]:
 def default_route(gateway: str, index: int) -> bytes:
     """Send all that has no better way through a gateway that a device reaches; :data:`ANYONE` is none at all."""
     return _request("rtmsg", _NEWROUTE, _CHANGE | _CREATE, _route(gateway), _way(gateway, index))
+
+
+def answer_loopback6(index: int) -> bytes:
+    """Let answers that come by a device find back to ``::1``, as route_localnet does for IPv4.
+
+    A loopback address is looked for on the very device (strict routing in net/ipv6/route.c); what is sent to ``::1``
+    from elsewhere is refused before that.
+    """
+    fields = {
+        "family": socket.AF_INET6, "dst_len": 128, "table": _TABLE_LOCAL, "proto": _PROTOCOL_STATIC, "type": _LOCAL,
+    }  # fmt: skip
+    attributes: Attributes = [("RTA_DST", "::1"), ("RTA_OIF", index), ("RTA_PRIORITY", _LAST)]
+    return _request("rtmsg", _NEWROUTE, _CHANGE | _CREATE, fields, attributes)
 
 
 @lru_cache(maxsize=256)

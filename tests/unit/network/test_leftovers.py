@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from pycore.hookspecs import Host
 from pycore.ops import Context, Operation
+from pycore.steps import Step
 from pycore.testing.fake import FakeKernel
 from pycore_network import bridge, names
-from pycore_network.ops.bridge import Join, Link, Publish
-from pycore_network.ops.lost import LostDevice, LostElement, LostTable
+from pycore_network.ops.announce import Announce
+from pycore_network.ops.bridge import Join, Link
+from pycore_network.ops.lost import LostDevice, LostElement, LostRules, LostTable
+from pycore_network.ops.publish import Publish
 
 View = Callable[[], Host]
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+ALL_OF_IT = {Join, Announce, Publish, LostRules, LostDevice, LostElement}
 PORTS = ["8080:80", "127.0.0.1:5353:53/udp"]
 
 
@@ -84,7 +88,7 @@ def drop_hosts(kernel: FakeKernel) -> None:
 
 
 BREAKS: list[tuple[Callable[[FakeKernel], None], set[str]]] = [
-    (flush, {"Join", "Publish"}),
+    (flush, {"Join", "Guard", "Publish"}),
     (drop_ports, {"Publish"}),
     (drop_bridge, {"Join", "Link"}),
     (drop_device, {"Link"}),
@@ -118,7 +122,7 @@ def test_known_things_are_no_leftovers(lab: Lab, view: View) -> None:
 
 def test_all_of_a_container_that_nobody_knows_is_left_over(lab: Lab, view: View) -> None:
     lost = list(bridge.pycore_leftovers(view(), ()))
-    assert [type(operation) for operation in lost] == [Join, Publish, Publish, LostDevice]
+    assert {type(operation) for operation in lost} == ALL_OF_IT
     take_back(lab.kernel, lost)
     lab.kernel.end_process(71)
     again = list(bridge.pycore_leftovers(view(), ()))
@@ -132,9 +136,11 @@ def test_beside_a_container_that_is_known(lab: Lab, view: View, kernel: FakeKern
     before = kernel.snapshot()
     other = Lab(kernel, view, make("shop/db", ports=["9090:90"]), 72)
     lost = list(bridge.pycore_leftovers(view(), lab.journal))
-    assert {type(operation) for operation in lost} == {Join, Publish, LostDevice}
+    assert {type(operation) for operation in lost} == ALL_OF_IT
     take_back(kernel, lost)
-    other.journal[1].undo(other.ctx)  # its name files: the core's matter
+    for each in other.journal:
+        if each.step is Step.FILES:  # the core looks after these
+            each.undo(Context(kernel))
     kernel.end_process(72)
     after = kernel.snapshot()
     assert {key for key in after if key not in before} <= {f"file /run/pycore/containers/{other.container.id}"}
@@ -182,7 +188,7 @@ def test_without_the_library_there_is_nothing_of_it(lab: Lab, view: View, monkey
         raise OSError(errno.ENOSYS, "not installed")
 
     monkeypatch.setattr(lab.kernel, "nft_has", missing)
-    assert {type(operation) for operation in bridge.pycore_leftovers(view(), ())} == {Join, Publish, LostDevice}
+    assert {type(operation) for operation in bridge.pycore_leftovers(view(), ())} == ALL_OF_IT - {LostElement}
 
 
 def test_what_came_in_and_went_out(lab: Lab, view: View, kernel: FakeKernel) -> None:
@@ -207,5 +213,5 @@ def take_back(kernel: FakeKernel, operations: list[Operation]) -> None:
 def test_link_is_asked_by_its_port(lab: Lab) -> None:
     (link,) = (operation for operation in lab.journal if isinstance(operation, Link))
     assert link.probe(lab.ctx) is True
-    lab.kernel.network.namespaces[0].links[link.device].master = 0
+    lab.kernel.network.namespaces[0].links[link.peer].master = 0
     assert link.probe(lab.ctx) is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,9 @@ class Join(Lease):
         pairs = zip(values["gateways"], values["subnets"], strict=True)
         kernel.netlink([links.add_address(index, gateway, _prefix(subnet)) for gateway, subnet in pairs])
         kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
+        if self._has(6):
+            with suppress(FileExistsError):
+                kernel.netlink([links.answer_loopback6(index)])
         if not values["internal"]:
             self._forward(ctx)
         self.keep_record(ctx)

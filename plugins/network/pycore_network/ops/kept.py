@@ -54,6 +54,12 @@ def make_anew(kernel: Kernel, run_dir: str, table: str) -> None:
             raise OSError(error.errno, f"not all of the rules could be put back: {error.strerror}") from error
 
 
+def any_rules(look: Look, run_dir: str) -> bool:
+    """Whether anything is to be in the tables."""
+    networks = f"{run_dir}/networks"
+    return any(look.exists(f"{networks}/{name}/{RULES}/{ITSELF}") for name in look.listdir(networks))
+
+
 def _one_by_one(kernel: Kernel, pieces: Sequence[str]) -> None:
     for piece in pieces:
         try:

@@ -122,7 +122,8 @@ class Publish(Operation):
             if holder != self.container:
                 port = path.rpartition("-")[2]
                 raise Conflict(f"port {port}/{self.protocol} of the host leads to {name} already") from None
-            ctx.kernel.replace(path, text)
+            ctx.kernel.unlink(path)  # not replaced: that would wait for the lock that we have
+            ctx.kernel.create(path, text)
 
     def _holder(self, ctx: Context, path: str) -> tuple[str, str]:
         """Id and name of the container that a port belongs to; empty where it is free."""
