@@ -11,7 +11,7 @@ import json
 import random
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -187,7 +187,8 @@ def _fill(
 def _of_first(table: Mapping[str, Any], flag: Flag, value: Any) -> dict[str, Any]:
     """The field as a table by name, with a value for the first thing in it."""
     known = table.get(flag.field, flag.section.model_fields[flag.field].default)
-    named: dict[str, Any] = known if isinstance(known, dict) else {name: {} for name in known}
+    names = cast("Mapping[str, Any] | Sequence[str]", known)
+    named = dict(names) if isinstance(names, Mapping) else {name: cast("dict[str, Any]", {}) for name in names}
     first = next(iter(named))
     return {**named, first: {**named[first], flag.part: value}}
 

@@ -61,13 +61,9 @@ def take_subnet(host: Host, subnet: Subnet, *, shared: bool) -> Subnet | None:
     ``shared`` says that it is one of the host's own networks, on which its containers are beside it.
     """
     used = _used(host, routes=not shared)
-    clash = next((other for other in used if other.version == subnet.version and _overlap(other, subnet)), None)
+    clash = next((other for other in used if other.overlaps(subnet)), None)
     _claim(host, subnet)
     return clash
-
-
-def _overlap(one: Subnet, other: Subnet) -> bool:
-    return one.overlaps(other)  # type: ignore[arg-type]
 
 
 def _claim(host: Host, subnet: Subnet) -> Subnet:

@@ -111,9 +111,9 @@ def _differences(app: App, word: str, table: NetworkTable, network: Network, hos
         has = next((subnet for subnet in network.subnets if subnet.version == wanted.version), None)
         if has != wanted:
             yield f"with the subnet {has} instead of {wanted}" if has else f"without the subnet {wanted}"
-    for wanted in table.gateways:
-        if wanted not in network.gateways:
-            yield f"with the gateway {' and '.join(network.gateways)} instead of {wanted}"
+    for gateway in table.gateways:
+        if gateway not in network.gateways:
+            yield f"with the gateway {' and '.join(network.gateways)} instead of {gateway}"
     pairs = {
         "internal": (network.internal, table.internal),
         "isolated": (network.isolated, table.isolated),

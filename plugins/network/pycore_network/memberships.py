@@ -224,10 +224,11 @@ def _lets_go(holder: str, container: Container, network: Network) -> bool:
 def _fixed(app: App, name: str, network: Network) -> tuple[str, ...]:
     """The addresses that the spec names for a container in a network."""
     container = app.containers[name]
-    attachments = container[Networks].attachments() if Networks in container else {}
+    if Networks not in container:
+        return ()
     return tuple(
         address
-        for word, attachment in attachments.items()
+        for word, attachment in container[Networks].attachments().items()
         if host_name(app, word) == network.name
         for address in attachment.addresses
     )
