@@ -6,111 +6,25 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from pycore.errors import Conflict
-from pycore.hookspecs import Host
 from pycore.linux import nftables
-from pycore.linux.kernel import Kernel
-from pycore.ops import Context, Operation, from_record, to_record
-from pycore.spec import App, Container
+from pycore.linux.look import Look
+from pycore.ops import Context, from_record, to_record
 from pycore.steps import Step
 from pycore_network import bridge, requirements
-from pycore_network.bridge import Bridge
-from pycore_network.memberships import Networks, memberships
-from pycore_network.networks import NetworkTable
+from support.lab import LAN_HOST, LAN_NEIGHBOUR, Lab, made_lab, make, refused
 from support.netns import Namespace, peer_seen
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libnftables", "ip")]
 
-LAN_HOST, LAN_NEIGHBOUR = "192.0.2.1", "192.0.2.2"
-
-
-@dataclass
-class Running:
-    """A container: a process in a namespace of its own, and what was done for it."""
-
-    namespace: Namespace
-    operations: list[Operation]
-    address: str
-    context: Context
-
-
-@dataclass
-class Lab:
-    """A host with a neighbour; operations run on the host."""
-
-    host: Namespace
-    neighbour: Namespace
-    run_dir: Path
-    kernel: Kernel = field(default_factory=Kernel)
-    running: list[Running] = field(default_factory=list)
-
-    def view(self) -> Host:
-        return Host(self.kernel, self.run_dir, self.run_dir)
-
-    def start(self, name: str = "shop/web", *, namespace: Namespace | None = None, **fields: object) -> Running:
-        app, _, short = name.partition("/")
-        container = make(app, short, **fields)
-        namespace = namespace or Namespace()
-        with self.host.entered():
-            view = self.view()
-            operations = [*bridge.pycore_prepare(container, view), *bridge.pycore_attach(container, view)]
-            assert not view.problems
-            context = Context(self.kernel, name, pid=namespace.pid)
-            running = Running(namespace, operations, memberships(container, view)[0].addresses[0], context)
-            self.running.append(running)
-            for operation in operations:
-                operation.do(context)
-        return running
-
-    def stop(self, running: Running) -> None:
-        self.running.remove(running)
-        running.namespace.close()
-        with self.host.entered():
-            for operation in reversed(running.operations):
-                operation.undo(running.context)
-
-    def devices(self) -> set[str]:
-        with self.host.entered():
-            return {name for _, name in socket.if_nameindex()}
-
-    def tables(self) -> list[str]:
-        return self.host.run("nft list tables").splitlines()
-
-    def close(self) -> None:
-        for running in list(self.running):
-            self.stop(running)
-        self.host.close()
-        self.neighbour.close()
-
-
-def make(
-    app: str, name: str, *, network: str | None = None, subnet: str | None = None, ports: tuple[str, ...] = ()
-) -> Container:
-    declared = {NetworkTable: NetworkTable(name=network, subnets=(subnet,) if subnet else ())}
-    whole = App(app, Path("/"), tables={"network": {"default": declared}})
-    identity = sha256(f"{app}/{name}".encode()).hexdigest()[:12]
-    return Container(whole, name, {"network": "bridge"}, {Networks: Networks(), Bridge: Bridge(ports=ports)}, identity)
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    host, neighbour = Namespace(loopback=True), Namespace(loopback=True)
-    lab = Lab(host, neighbour, tmp_path / "run")
-    try:
-        host.run(f"ip link add lan0 type veth peer name lan0 netns {neighbour.pid}")
-        for side, address in ((host, LAN_HOST), (neighbour, LAN_NEIGHBOUR)):
-            side.run(f"ip address add {address}/24 dev lan0")
-            side.run("ip link set lan0 up")
-        for side in (host, neighbour):
-            lab.kernel.link_wait(["lan0"], side.pid)
-        yield lab
-    finally:
-        lab.close()
+    with made_lab(tmp_path) as made:
+        yield made
 
 
 def test_container_and_host_reach_each_other(lab: Lab) -> None:
@@ -327,13 +241,6 @@ def test_ruleset_keeps_nobody_elses_rules(lab: Lab) -> None:
     assert lab.tables() == ["table inet theirs"]
 
 
-def refused(namespace: Namespace, target: tuple[str, int]) -> None:
-    with namespace.socket() as client:
-        client.settimeout(0.3)
-        with pytest.raises((TimeoutError, ConnectionError)):
-            client.connect(target)
-
-
 def test_who_joins_and_who_leaves_at_the_same_time(lab: Lab) -> None:
     """The last to leave takes the network down; never under the feet of one who has just joined."""
     failures: list[BaseException] = []
@@ -384,9 +291,9 @@ def test_doctor_sees_a_firewall_that_drops(lab: Lab) -> None:
     lab.host.run("nft add chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }")
     web = lab.start(ports=("8080:80",))
     with web.namespace.listen(80) as server, lab.host.entered():
-        assert not requirements.forwarding().met
+        assert not requirements.forwarding(Look()).met
         refused(lab.neighbour, (LAN_HOST, 8080))
         for side in ("iifname", "oifname"):
             nftables.run(f'add rule ip filter FORWARD {side} "pc-*" accept')
-        assert requirements.forwarding().met
+        assert requirements.forwarding(Look()).met
         peer_seen(lab.neighbour.socket(), server, (LAN_HOST, 8080))

@@ -49,16 +49,16 @@ class Namespace:
         words = ["nsenter", "-t", str(self.pid), "--net", *command.split()]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
-    def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-        """A socket that belongs to it, wherever it is used; gives up after a second."""
+    def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "") -> socket.socket:
+        """A socket that belongs to it, wherever it is used, of the family of an address; gives up after a second."""
         with self.entered():
-            made = socket.socket(socket.AF_INET, kind)
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         made.settimeout(1)
         return made
 
     def listen(self, port: int, address: str = "0.0.0.0") -> socket.socket:
         """A TCP socket that waits there for connections."""
-        server = self.socket()
+        server = self.socket(address=address)
         server.bind((address, port))
         server.listen()
         return server
@@ -78,7 +78,7 @@ def peer_seen(client: socket.socket, server: socket.socket, target: tuple[str, i
     with client:
         client.connect(target)
         server.settimeout(1)
-        accepted, (address, _) = server.accept()
+        accepted, (address, *_) = server.accept()
         with accepted:
             client.sendall(b"ask")
             assert accepted.recv(10) == b"ask"
