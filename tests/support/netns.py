@@ -53,6 +53,8 @@ class Namespace:
         """A socket that belongs to it, wherever it is used, of the family of an address; gives up after a second."""
         with self.entered():
             made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+        if ":" in address:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.settimeout(1)
         return made
 

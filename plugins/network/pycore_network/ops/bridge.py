@@ -54,13 +54,18 @@ class Join(Lease):
 
     def _make_bridge(self, ctx: Context) -> None:
         from pycore_network import links
+        from pycore_network.elements import link_local
 
         kernel, values = ctx.kernel, self.values
-        kernel.netlink([links.make_bridge(self.bridge, links.mac_of(values["gateways"][0]), values["mtu"])])
+        mac = links.mac_of(values["gateways"][0])
+        kernel.netlink([links.make_bridge(self.bridge, mac, values["mtu"])])
         self._settle_ipv6(ctx)
         index = kernel.link_index(self.bridge)
         pairs = zip(values["gateways"], values["subnets"], strict=True)
-        kernel.netlink([links.add_address(index, gateway, _prefix(subnet)) for gateway, subnet in pairs])
+        own = [links.add_address(index, gateway, _prefix(subnet)) for gateway, subnet in pairs]
+        if self._has(6):  # one of its own making would be asked about first, and until then nobody is looked for
+            own += [links.without_ipv6(index), links.add_address(index, link_local(mac), 64)]
+        kernel.netlink(own)
         kernel.write(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet", "1")
         if self._has(6):
             with suppress(FileExistsError):
