@@ -257,9 +257,9 @@ class Host:
     problems: list[Problem] = field(default_factory=list[Problem])
     """Where a hook puts what stands in the way on this host (a volume's source that is missing, a port that is
     taken); the path is relative to the container's table. Any problem stops the apply before its first operation."""
-    warnings: list[Problem] = field(default_factory=list[Problem])
-    """Likewise, for what does not stand in the way and may still not be what somebody wants: ``plan`` and ``apply``
-    say it. The same words for the same place are said once."""
+    warnings: list[Problem] | None = None
+    """Likewise, for what does not stand in the way and may still not be as somebody wants it: ``plan`` and ``apply``
+    say it, the same words for the same place once. None where nobody hears of it: a container is started again."""
 
     @property
     def instance(self) -> str:

@@ -138,7 +138,9 @@ class _Planner:
     def __init__(
         self, app: App, plugins: Plugins, host: Host, generations: dict[str, int], taken: Collection[str]
     ) -> None:
-        self.app, self.plugins, self.host, self.generations, self.taken = app, plugins, host, generations, taken
+        self.app, self.plugins, self.generations, self.taken = app, plugins, generations, taken
+        self.warnings: list[Problem] = []
+        self.host = replace(host, warnings=self.warnings)
         self.actions: list[Action] = []
         self.unchanged: list[str] = []
         self.ids: dict[str, str] = {}
@@ -146,20 +148,20 @@ class _Planner:
     def plan(self) -> Plan:
         if self.host.problems:
             raise SpecError(locate(self.host.problems, self.app.text, self.app.file))
-        warnings = tuple(locate(list(dict.fromkeys(self.host.warnings)), self.app.text, self.app.file))
+        warnings = tuple(locate(list(dict.fromkeys(self.warnings)), self.app.text, self.app.file))
         unchanged = tuple(self.unchanged)
         return Plan(self.app, tuple(self.actions), self.generations, unchanged, self.ids, warnings=warnings)
 
     def describe(self, container: Container) -> Description:
         """Describe, and turn problems relative to the container's table into problems of the file."""
-        before, warned = len(self.host.problems), len(self.host.warnings)
+        before, warned = len(self.host.problems), len(self.warnings)
         self.ids[container.name] = container.id
         if not container[Process].argv:
             hint = 'command = ["sh", "-c", "..."]'
             self.host.problems.append(Problem((), "no command: the image does not say what to run", hint, at_key=True))
         self.check_health(container)
         description = describe(self.plugins, container, self.host)
-        for problems, first in ((self.host.problems, before), (self.host.warnings, warned)):
+        for problems, first in ((self.host.problems, before), (self.warnings, warned)):
             problems[first:] = [
                 replace(problem, path=("container", container.service, *problem.path)) for problem in problems[first:]
             ]
@@ -243,7 +245,7 @@ class _Planner:
         if own or not tables:
             return own + tables
         # Only tables beside the containers differ: it concerns this one if it would be made otherwise.
-        scratch = replace(self.host, claims={}, problems=[], warnings=[])
+        scratch = replace(self.host, claims={}, problems=[], warnings=None)
         same = describe(self.plugins, old, scratch) == describe(self.plugins, new, replace(scratch, claims={}))
         return () if same else tables
 

@@ -8,10 +8,11 @@ from ipaddress import IPv6Address, ip_address
 from pycore.hookspecs import Host
 from pycore.spec import Container
 
+from pycore_network.ops import serve
 from pycore_network.ops.publish import holder_of, port_of
 from pycore_network.ports import ANYWHERE, Ports, overlap
 
-_READ = "ports read"
+_READ, _SERVED = "ports read", "served port "
 _SMALL = 256
 """Bytes: more than the first line of a port's file has."""
 
@@ -26,7 +27,7 @@ def port_problem(host: Host, container: Container, wanted: Ports) -> str:
         name = _container(host, container, wanted, port)
         if name:
             return f"port {port}/{wanted.protocol} of the host leads to container {name} already"
-        if _process(host, wanted, port):
+        if not _is_ours(host, wanted, port) and _process(host, wanted, port):
             owner = host.look.listener_owner(wanted.protocol, port) or "a process of this host"
             return f"port {port}/{wanted.protocol} of the host is in use by {owner}"
     return ""
@@ -51,6 +52,17 @@ def _read_holders(host: Host) -> None:
             protocol, address, port = port_of(file)
             _, name = holder_of(host.look.read(f"{directory}/{file}", _SMALL))
             host.claims.setdefault(f"port {protocol}/{port}", {})[address] = name
+    for each in serve.all_in(host.look, f"{host.run_dir}/{serve.DIRECTORY}"):
+        for port in range(each.host_port, each.host_port + each.count):
+            for kind in ("port ", _SERVED):
+                host.claims.setdefault(f"{kind}{each.protocol}/{port}", {})[each.host_ip] = each.name
+
+
+def _is_ours(host: Host, wanted: Ports, port: int) -> bool:
+    """Whether the proxy serves it, for what this container was or one of its app."""
+    return any(
+        overlap(address, wanted.host_ip) for address in host.claims.get(f"{_SERVED}{wanted.protocol}/{port}", {})
+    )
 
 
 def _process(host: Host, wanted: Ports, port: int) -> bool:

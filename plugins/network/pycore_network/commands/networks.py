@@ -8,6 +8,7 @@ from pycore.cli.parser import Verb
 from pycore.engine import Engine
 
 from pycore_network.commands.connecting import connect, disconnect
+from pycore_network.commands.explaining import explain
 from pycore_network.commands.listing import inspect, listing
 from pycore_network.commands.making import create, prune, remove
 
@@ -33,6 +34,8 @@ def _looking(verb: Verb, family: str) -> None:
     told.add_argument("names", metavar="NETWORK", nargs="+")
     for each in (found, told):
         each.add_argument("--format", choices=("json",), help="the same as --json")
+    way = verb(f"{family} explain", explain, "say which rules let packets to a port in, or not, and from where")
+    way.add_argument("port", metavar="PORT[/PROTOCOL]")
 
 
 def _changing(verb: Verb, family: str) -> None:

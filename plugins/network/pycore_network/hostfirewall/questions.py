@@ -79,10 +79,10 @@ def keeper(place: Place) -> str:
     return ""
 
 
-def letting_through(place: Place, bridge: str) -> str:
+def letting_through(place: Place) -> str:
     """The commands that have a place let what is forwarded from and to our bridges through, ready to be pasted."""
     if keeper(place) == "firewalld":
-        return f"firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
+        return "firewall-cmd --permanent --zone=trusted --add-interface=pc-+ && firewall-cmd --reload"
     family, _, table = place.table.full_name.partition(" ")
     if family in ("ip", "ip6") and table == "filter" and "FORWARD" in place.table.chains:
         program = "iptables" if family == "ip" else "ip6tables"

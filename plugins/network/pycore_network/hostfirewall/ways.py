@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -11,7 +12,8 @@ from pycore.linux.look import Look
 Network = IPv4Network | IPv6Network
 _REJECT = 0x200
 """RTF_REJECT: a route that leads nowhere (linux/route.h)."""
-_OURS = ("lo", "pc-")
+_OURS = re.compile(r"lo|pc-.*|pc[0-9a-f]{12}.")
+"""Loopback, bridges of ours, and the host's ends of what links containers to them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def ways(look: Look, version: int) -> list[Way]:
     networks: dict[str, list[Network]] = {}
     defaults: list[str] = []
     for device, network in (_routes4 if version == 4 else _routes6)(look):
-        if device.startswith(_OURS):
+        if _OURS.fullmatch(device) or network.is_link_local:
             continue
         networks.setdefault(device, [])
         if network.prefixlen:

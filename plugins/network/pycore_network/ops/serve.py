@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pycore.errors import Conflict
+from pycore.linux.look import Look
 from pycore.ops import Context, Operation
 from pycore.steps import Step
 
+from pycore_network.ports import overlap
+
 DIRECTORY = "proxy"
 """Of such files, in the run dir."""
+LARGE = 1 << 20
+"""Bytes: more than a file has."""
+
+
+def all_in(look: Look, directory: str) -> Iterator[Serve]:
+    """What the files of a directory say; what has just gone, or is no such file, is left out."""
+    for name in look.listdir(directory):
+        with suppress(FileNotFoundError, ValueError):
+            yield Serve.of(look.read(f"{directory}/{name}", LARGE))
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,17 @@ class Serve(Operation):
 
     def do(self, ctx: Context) -> None:
         ctx.kernel.mkdir(self.directory)
-        ctx.kernel.replace(self.path, self._text())
+        with ctx.kernel.locked(self.directory):
+            for other in all_in(ctx.kernel, self.directory):
+                if other.container != self.container and self._meets(other):
+                    raise Conflict(f"port {other.host_port}/{other.protocol} of the host leads to {other.name} already")
+            with suppress(FileExistsError):  # whose name says that it is the very same
+                ctx.kernel.create(self.path, self._text())
+
+    def _meets(self, other: Serve) -> bool:
+        """Whether both want a port of the host."""
+        apart = self.host_port + self.count <= other.host_port or other.host_port + other.count <= self.host_port
+        return self.protocol == other.protocol and not apart and overlap(self.host_ip, other.host_ip)
 
     def undo(self, ctx: Context) -> None:
         with suppress(FileNotFoundError):

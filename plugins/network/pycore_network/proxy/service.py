@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from pycore.errors import PycoreError
 from pycore.hookspecs import Host, Service, hookimpl
 from pycore.linux.look import Look
+from pycore.ops import Operation
 
-from pycore_network.ops.serve import DIRECTORY, Serve
+from pycore_network.ops.serve import DIRECTORY, LARGE, Serve, all_in
 
 if TYPE_CHECKING:
     from pycore_network.proxy.relay import Key, Relay, Target
-
-_LARGE = 1 << 20
-"""Bytes: more than a file has."""
 
 
 @hookimpl
 def pycore_service(host: Host) -> Service:
     return Proxy(host.look, f"{host.run_dir}/{DIRECTORY}")
+
+
+@hookimpl
+def pycore_leftovers(host: Host, known: Collection[Operation]) -> Iterable[Operation]:
+    """Files of ports that no container has."""
+    return [each for each in all_in(host.look, f"{host.run_dir}/{DIRECTORY}") if each not in known]
 
 
 class Proxy:
@@ -36,7 +41,7 @@ class Proxy:
     def changed(self) -> None:
         """Serve what is written down by now; what could not be had before is tried again."""
         with self._lock:
-            names = self._look.listdir(self._directory)
+            names = [name for name in self._look.listdir(self._directory) if not name.endswith(".new")]
             if names == list(self._read) and not self._failed:
                 return
             self._read = {name: served for name in names if (served := self._read.get(name) or self._read_file(name))}
@@ -50,7 +55,7 @@ class Proxy:
 
     def _read_file(self, name: str) -> Serve | None:
         try:
-            return Serve.of(self._look.read(f"{self._directory}/{name}", _LARGE))
+            return Serve.of(self._look.read(f"{self._directory}/{name}", LARGE))
         except (FileNotFoundError, ValueError):  # just taken back; or not ours
             return None
 
