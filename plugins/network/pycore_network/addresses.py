@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from itertools import count
+from itertools import chain, count, islice
 
 from pycore.errors import Conflict
 from pycore.hookspecs import Host
@@ -138,13 +138,14 @@ def leased(host: Host, network: Network, container: Container, fixed: Sequence[s
     Nothing is claimed, and not all leases are read: it is asked of one container after the other.
     """
     first = network.subnets[0]
-    for address in (*([_in(first, fixed)] if _in(first, fixed) else []), *_row(network, container, first)):
+    for address in chain(filter(None, [_in(first, fixed)]), _row(network, container, first)):
         device = _device(host, network, address, container)
         if device:
             found = [address]
             for subnet in network.subnets[1:]:
-                beside = (_in(subnet, fixed), _beside(first, address, subnet), *_row(network, container, subnet))
-                found += [each for each in beside if each and _device(host, network, each, container)][:1]
+                likely = (_in(subnet, fixed), _beside(first, address, subnet))
+                beside = chain(filter(None, likely), _row(network, container, subnet))
+                found += islice((each for each in beside if _device(host, network, each, container)), 1)
             return device, tuple(found)
     return "", ()
 

@@ -17,7 +17,7 @@ from pycore.spec import App, Container
 from pycore.testing.fake import FakeKernel
 from pycore_network.addresses import POOL, PREFIX, find_addresses, lease_of
 from pycore_network.finding import find_network
-from pycore_network.memberships import Networks, memberships
+from pycore_network.memberships import Networks, known_memberships, memberships
 from pycore_network.networks import Network, NetworkTable, bridge_of, recorded
 
 from .conftest import Make
@@ -288,3 +288,26 @@ def test_nothing_is_leased_by_looking(kernel: FakeKernel, view: View, make: Make
     (found,) = memberships(web, host)
     assert lease_of(host, found.network, web) == (found.device, found.addresses)
     assert kernel.calls == []
+
+
+def test_what_a_container_has_is_found_without_reading_what_others_have(
+    kernel: FakeKernel, view: View, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = make()
+    (membership,) = memberships(web, view())
+    network = membership.network
+    kernel.add_file(f"{network.directory}/network.json", network.record())
+    for address in membership.addresses:
+        kernel.add_file(f"{network.directory}/leases/{address}", f"{web.id} eth0 {web.full_name}\n")
+    read: list[str] = []
+    look = kernel.read
+
+    def noted(path: str, limit: int = 1 << 20) -> str:
+        read.append(path)
+        return look(path, limit)
+
+    monkeypatch.setattr(kernel, "read", noted)
+    (found,) = known_memberships(web, view())
+    assert found.addresses == membership.addresses
+    assert len(membership.addresses) == 2
+    assert len([path for path in read if "/leases/" in path]) <= 3
