@@ -35,8 +35,10 @@ PLUGINS = load_plugins()
 
 
 def runnable(source: Source) -> Source:
-    """With a program in each container, which a spec need not name but a start needs."""
+    """With what a spec need not name but a start needs: a program in each container, and the networks of other apps."""
     for container in source["container"].values():
+        if container.get("network", {}).get("container") not in (None, *source["container"]):
+            del container["network"]
         container.pop("health", None)  # asked on a thread of its own, at times of its own
         container.setdefault("command", ["sleep", "inf"])
     return source
@@ -59,6 +61,9 @@ SPECS = specs(
         "container.*.stop_grace_period": st.sampled_from(["1s", "10s"]),
         "container.*.depends_on": st.dictionaries(st.sampled_from(["a", "web"]), st.just("started"), max_size=2),
         "container.*.goal": st.just("running"),
+        "container.*.network.container": st.sampled_from(["a", "web", "db", "default"]),
+        "network.*.external": st.just(False),
+        "network.*.parent": st.just("lo"),
         "container.*.restart": st.just("no"),
     },
 ).map(runnable)
