@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import pluggy
 import pydantic
@@ -17,6 +18,14 @@ class Wired(Section):
 
     ports: Many[Text] = setting((), doc="Ports.", change=Change.LIVE, example=["8080:80"])
     network: Name = setting("default", doc="The network.")
+
+    @classmethod
+    def of_word(cls, word: str) -> Mapping[str, Any] | None:
+        return {"network": word} if word.islower() else None
+
+    @classmethod
+    def needs(cls, table: Mapping[str, Any]) -> Mapping[str, str]:
+        return {table["network"]: "started"} if "network" in table else {}
 
 
 class Net(Section):

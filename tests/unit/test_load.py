@@ -81,6 +81,31 @@ def test_an_app_can_be_made_again_from_its_source() -> None:
     assert load_source(app.source, directory=app.directory, plugins=PLUGINS) == app
 
 
+@pytest.mark.parametrize(
+    ("word", "driver", "network"),
+    [("host", "host", None), ("bridge", "bridge", "default"), ("back", "bridge", "back")],
+)
+def test_a_word_stands_for_a_table(word: str, driver: str, network: str | None) -> None:
+    app = load(f'[network.back]\n[container.web]\nimage = "host"\nnetwork = "{word}"')
+    container = app.containers["web"]
+    assert container.drivers == {"network": driver}
+    assert (container[Wired].network if Wired in container else None) == network
+    assert load_source(app.source, directory=Path("/srv/shop"), plugins=PLUGINS) == app
+
+
+def test_tables_have_drivers_too() -> None:
+    assert load('container.a.image = "host"\n[network.n]').table_drivers == {"network": {"n": "bridge"}}
+
+
+def test_a_section_makes_its_container_depend_on_others() -> None:
+    text = '[network.db]\n[container.db]\nimage = "host"\n[container.web]\nimage = "host"\nnetwork = "db"'
+    app = load(text)
+    assert app.containers["web"][Process].depends_on == {"db": "started"}
+    assert app.containers["db"][Process].depends_on == {}
+    said = load(f'{text}\ndepends_on.db = "completed"')
+    assert said.containers["web"][Process].depends_on == {"db": "completed"}
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_fine() -> None:
     text = "\N{BYTE ORDER MARK}name = 'x'\r\n[container.a]\r\nimage = 'host'\r\n".encode()
     assert load(text).containers["a"][Process].image == "host"
@@ -259,6 +284,13 @@ app.toml:3:5: [container.a] must be a table, not 1
 app.toml:4:33: [container.b.network] must be a table, not an array
     b = { image = 'host', network = [] }
                                     ^""",
+    ),
+    "a word that stands for nothing": (
+        "[container.b]\nimage = 'host'\nnetwork = 'B:b'",
+        """\
+app.toml:3:11: network: "B:b" stands for nothing; drivers are bridge, host
+    network = 'B:b'
+              ^""",
     ),
     "network with a driver of its own": (
         'container.a.image = "host"\n[network.n]\ndriver = "host"\nsubnett = ""',

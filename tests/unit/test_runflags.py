@@ -52,6 +52,31 @@ def test_the_network_flag_chooses_the_driver(plugins: Plugins) -> None:
     }
 
 
+def test_the_network_flag_names_networks(plugins: Plugins) -> None:
+    found = source(plugins, "--network", "back", "--network", "front", "--name", "x", "host", "true")
+    assert found["container"]["x"]["network"] == {"networks": ["back", "front"]}
+    assert found["network"] == {"back": {"external": True}, "front": {"external": True}}
+    found = source(plugins, "--network", "container:db", "--name", "x", "host", "true")
+    assert found["container"]["x"]["network"] == {"driver": "container", "container": "db"}
+    assert "network" not in found
+
+
+def test_flags_of_a_container_in_its_first_network(plugins: Plugins) -> None:
+    words = ("--ip", "10.0.0.7", "--ip6", "fd00::7", "--network-alias", "a", "--network-alias", "b")
+    attached = {"addresses": ["10.0.0.7", "fd00::7"], "aliases": ["a", "b"], "mac": "02:00:00:00:00:07"}
+    more = ("--mac-address", "02:00:00:00:00:07", "--name", "x", "host", "true")
+    found = source(plugins, "--network", "back", "--network", "front", *words, *more)
+    assert found["container"]["x"]["network"] == {"networks": {"back": attached, "front": {}}}
+    found = source(plugins, *words, *more)
+    assert found["container"]["x"]["network"] == {"networks": {"default": attached}}
+
+
+@pytest.mark.parametrize("word", ["a:b", ":"])
+def test_a_network_flag_that_means_nothing(plugins: Plugins, word: str) -> None:
+    with pytest.raises(UsageError, match="no such driver"):
+        source(plugins, "--network", word, "host", "true")
+
+
 def test_a_name_is_made_up_and_valid(plugins: Plugins) -> None:
     found = source(plugins, "host", "true")
     assert list(found["container"]) == [found["name"]]
