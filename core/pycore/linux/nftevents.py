@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 
 _NETLINK_NETFILTER, _GROUP = 12, 7
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port (netlink(7))."""
 _FAMILY = struct.Struct("=BBH")
@@ -40,7 +39,7 @@ class Deletions:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+            self._socket.bind((0, 1 << _GROUP - 1))
             self._socket.setblocking(False)
         except BaseException:
             self._socket.close()
