@@ -230,5 +230,5 @@ def _lines(host: Host, network: Network, address: str) -> Iterator[tuple[str, st
     except FileNotFoundError:
         return
     for line in text.splitlines():
-        identity, device, name = line.split(" ", 2)
+        identity, device, name = (*line.split(" ", 2), "", "")[:3]  # an earlier version wrote the id alone
         yield identity, device, name

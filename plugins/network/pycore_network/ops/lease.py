@@ -111,9 +111,9 @@ class Lease(Operation):
         return f"{self.container} {self.device} {self.name}\n"
 
     def _lease(self, ctx: Context, address: str) -> None:
-        others = [line for line in self._lines(ctx, address) if not line.startswith(f"{self.container} ")]
+        others = [line for line in self._lines(ctx, address) if not self._is_ours(line)]
         for line in others:
-            holder = line.split()[2]
+            holder = line.split()[-1]
             if holder.partition("/")[0] != self.name.partition("/")[0]:
                 raise Conflict(f"the address {address} is leased to {holder}")
         if others:
@@ -123,11 +123,14 @@ class Lease(Operation):
 
     def _release(self, ctx: Context, address: str) -> None:
         lines = self._lines(ctx, address)
-        left = [line for line in lines if not line.startswith(f"{self.container} ")]
+        left = [line for line in lines if not self._is_ours(line)]
         if not left:
             ctx.kernel.unlink(self._path(address))
         elif left != lines:
             ctx.kernel.replace(self._path(address), "".join(left))
+
+    def _is_ours(self, line: str) -> bool:
+        return line.split()[:1] == [self.container]
 
     def _lines(self, ctx: Context, address: str) -> list[str]:
         try:
