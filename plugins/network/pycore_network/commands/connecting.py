@@ -83,8 +83,8 @@ def _free_word(name: str, table: Source, source: Source) -> str:
 def _attachments(source: Source) -> dict[str, Any]:
     """The networks of a spec of one container, as a table."""
     (table,) = source["container"].values()
-    networks = table.get("network", {}).get("networks", ["default"])
-    return dict(networks) if isinstance(networks, Mapping) else {word: {} for word in networks}  # type: ignore[arg-type]
+    networks: Mapping[str, Any] | list[str] = table.get("network", {}).get("networks", ["default"])
+    return {word: {} for word in networks} if isinstance(networks, list) else dict(networks)
 
 
 def _with(source: Source, attachments: Mapping[str, Any]) -> dict[str, Any]:

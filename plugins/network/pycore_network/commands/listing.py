@@ -20,7 +20,7 @@ _KEYS = ("name", "driver", "label", "dangling", "internal")
 def listing(session: Session, arguments: argparse.Namespace) -> int:
     """What there is."""
     host, by = session.engine.host(), users(session.engine)
-    names = {name: sorted(record.full_name for record, _ in found) for name, found in by.items()}
+    names = {name: sorted(container.full_name for container in found) for name, found in by.items()}
     wanted = [_filter(word, names) for word in arguments.filter]
     found = [each for each in all_recorded(host) if all(fits(each) for fits in wanted)]
     session.json = session.json or arguments.format == "json"
@@ -51,8 +51,7 @@ def inspect(session: Session, arguments: argparse.Namespace) -> int:
             _row(host, each)
             | {
                 "containers": {
-                    record.full_name: place_of(host, each.name, container)
-                    for record, container in by.get(each.name, ())
+                    container.full_name: place_of(host, each.name, container) for container in by.get(each.name, ())
                 }
             }
             for each in found

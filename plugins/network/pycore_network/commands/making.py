@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,9 @@ def remove(session: Session, arguments: argparse.Namespace) -> int:
     with engine.undisturbed():
         host, by = engine.host(), users(engine)
         for name in arguments.names:
-            _refuse(host, name, [record.full_name for record, _ in by.get(name, ())], force=arguments.force)
+            _refuse(host, name, [container.full_name for container in by.get(name, ())], force=arguments.force)
         for name in arguments.names:
-            with suppress(FileNotFoundError):
+            if host.look.exists(kept_record(host, name)):
                 engine.kernel.unlink(kept_record(host, name))
                 removed.append(name)
     session.show(removed, lambda: "".join(f"{name}\n" for name in removed))

@@ -10,21 +10,20 @@ from pycore.engine import Engine
 from pycore.errors import NotFound
 from pycore.hookspecs import Host
 from pycore.plan import container_of
-from pycore.records.state import ContainerRecord
 from pycore.spec import Container
 
 from pycore_network.memberships import Networks, known_memberships
 from pycore_network.networks import Network, host_name, recorded
 
 
-def users(engine: Engine) -> Mapping[str, list[tuple[ContainerRecord, Container]]]:
+def users(engine: Engine) -> Mapping[str, list[Container]]:
     """Name of a network to the containers that are in it, whether they run or not."""
-    found: defaultdict[str, list[tuple[ContainerRecord, Container]]] = defaultdict(list)
+    found: defaultdict[str, list[Container]] = defaultdict(list)
     for record in engine.containers():
         container = container_of(record, engine.plugins)
         words = container[Networks].attachments() if Networks in container else ()
         for name in {host_name(container.app, word) for word in words}:
-            found[name].append((record, container))
+            found[name].append(container)
     return found
 
 

@@ -44,7 +44,7 @@ def marked(about: Mapping[str, Any], packet: Packet) -> int | None:
     if about["name"] != "MARK" or packet.mark is None or about.get("revision") != 2:
         return None
     mark, mask = struct.unpack_from("=II", bytes.fromhex(about["info"]))
-    return (packet.mark & ~mask) ^ int(mark)
+    return int((packet.mark & ~mask) ^ mark)
 
 
 def _conntrack(info: bytes, revision: int, packet: Packet) -> bool | None:
