@@ -229,7 +229,10 @@ class Podman(Engine):
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        places = ["--root", self.directory / "storage", "--runroot", "/run/bench-podman"]
+        places: list[object] = ["--root", self.directory / "storage", "--runroot", "/run/bench-podman"]
+        networks = self.directory / "networks"  # else they are the host's own, in /etc
+        networks.mkdir()
+        places += ["--network-config-dir", networks]
         self.command = ("podman", *places, "--cgroup-manager", "cgroupfs", "--events-backend", "none")
         run(*self.command, "import", self.directory.parent / "image.tar", "bench")
         run(*self.command, "network", "create", NETWORK)
