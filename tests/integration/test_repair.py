@@ -17,6 +17,7 @@ from pycore.hookspecs import Host
 from pycore.linux import netlink, nftables
 from pycore.linux.look import Look
 from pycore_network import links
+from pycore_network.ruleset import PLACES
 from support.command import Command, wait_readable
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp"), pytest.mark.needs("libnftables")]
@@ -100,14 +101,20 @@ def test_all_is_well(shop: Command) -> None:
     assert "all is well" in shop("doctor", "--repair")
 
 
-def test_a_flushed_ruleset(shop: Command) -> None:
-    nftables.run(f"delete table inet {instance(shop)}")
+def test_a_flushed_ruleset_is_put_back_by_the_supervisor(shop: Command) -> None:
+    nftables.run(f"delete table inet {instance(shop)}; delete table bridge {instance(shop)}")
+    assert answer() == b"here"
+    assert findings(shop) == []
+
+
+def test_elements_that_were_taken_out(shop: Command) -> None:
+    places = [place for place in PLACES["inet"] if place.startswith("ports")]
+    nftables.run("\n".join(f"flush map inet {instance(shop)} {place}" for place in places))
     assert refused()
-    said = findings(shop)
-    assert len(said) == 2
-    assert all("not in force" in words for words in said)
+    (said,) = findings(shop)
+    assert "not in force: publish" in said
     assert refused()  # to say it has changed nothing
-    assert repaired(shop) == said
+    assert repaired(shop) == [said]
     assert answer() == b"here"
     assert findings(shop) == []
 
