@@ -174,3 +174,10 @@ def test_deletions_are_heard_and_our_own_are_not(lab: Lab) -> None:
             assert deletions.read() is False
         finally:
             deletions.close()
+
+
+def test_a_thousand_ports_are_no_more_rules_than_one(lab: Lab) -> None:
+    lab.start("shop/other", ports=["9090:90"])
+    one = chains(lab)
+    lab.start("shop/web", ports=["1000-1999:1000-1999", "2000-2009:2000-2009/udp"])
+    assert chains(lab) == one
