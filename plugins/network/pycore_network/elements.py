@@ -142,7 +142,7 @@ def sources_of(expose: str, allow_from: Sequence[str], version: int) -> tuple[st
         allowed = [part for each in allowed for other in within if (part := _common(each, other))]
     fours = collapse_addresses([each for each in allowed if isinstance(each, IPv4Network)])
     sixes = collapse_addresses([each for each in allowed if isinstance(each, IPv6Network)])
-    return tuple(str(each).removesuffix("/32").removesuffix("/128") for each in (*fours, *sixes))
+    return tuple(str(each[0]) if each.num_addresses == 1 else str(each) for each in (*fours, *sixes))
 
 
 def _common(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network | None:

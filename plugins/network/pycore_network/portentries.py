@@ -67,6 +67,8 @@ class PortTable(Fields):
     @pydantic.model_validator(mode="after")
     def _fits(self) -> PortTable:
         of_table(self)
+        if self.proxy and self.protocol == "sctp":
+            raise ValueError("the proxy serves tcp and udp, not sctp")
         return self
 
 

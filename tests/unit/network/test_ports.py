@@ -6,6 +6,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycore_network.elements import sources_of
 from pycore_network.portentries import PortTable, parse, read
 from pycore_network.ports import Ports, twice
 
@@ -111,7 +112,7 @@ def test_a_table_says_more() -> None:
         {"port": 80, "host_port": 8080, "host_ip": "127.0.0.1", "expose": "lan", "allow_from": ["10.1.0.0/16"]}
     )
     assert read(table) == Ports("tcp", "127.0.0.1", 8080, 80, 1, "lan", ("10.1.0.0/16",))
-    assert read(PortTable(port="80-82", protocol="sctp", proxy=True)) == Ports("sctp", "", 80, 80, 3, proxy=True)
+    assert read(PortTable(port="80-82", protocol="udp", proxy=True)) == Ports("udp", "", 80, 80, 3, proxy=True)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_table_says_more() -> None:
     [
         {"port": 0}, {"port": "80-"}, {"port": True}, {"port": "80-90", "host_port": 80}, {"host_port": 80}, {},
         {"port": 80, "host_ip": "x"}, {"port": 80, "expose": "some"}, {"port": 80, "allow_from": ["10.0.0.1/8"]},
-        {"port": 80, "protocol": "icmp"}, {"port": 80, "more": 1},
+        {"port": 80, "protocol": "icmp"}, {"port": 80, "more": 1}, {"port": 80, "protocol": "sctp", "proxy": True},
     ],
 )  # fmt: skip
 def test_tables_that_cannot_be(table: dict[str, object]) -> None:
@@ -137,3 +138,18 @@ def test_tables_that_cannot_be(table: dict[str, object]) -> None:
 )
 def test_how_ports_are_shown(ports: Ports, shown: str) -> None:
     assert str(ports) == shown
+
+
+@pytest.mark.parametrize(
+    ("allowed", "version", "wanted"),
+    [
+        (("2001:db8::/32",), 6, ("2001:db8::/32",)),
+        (("2001:db8::7/128",), 6, ("2001:db8::7",)),
+        (("10.0.0.7/32", "10.1.0.0/16"), 4, ("10.0.0.7", "10.1.0.0/16")),
+        (("10.0.0.0/8",), 6, ()),
+    ],
+)
+def test_only_one_address_is_written_without_its_prefix(
+    allowed: tuple[str, ...], version: int, wanted: tuple[str, ...]
+) -> None:
+    assert sources_of("all", allowed, version) == wanted

@@ -309,7 +309,7 @@ def test_a_range_is_served_port_by_port(tmp_path: Path) -> None:
         ("lan", (), "::ffff:10.1.2.3", True),
         ("lan", (), "fe80::1%eth0", True),
         ("lan", (), "2001:db8::1", False),
-        ("lan", (), "100.64.0.1", False),
+        ("lan", (), "100.64.0.1", True),
         ("all", ("10.0.0.0/8",), "10.1.2.3", True),
         ("all", ("10.0.0.0/8",), "11.1.2.3", False),
         ("all", ("10.0.0.0/8",), "2001:db8::1", False),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Protocol
 
+from pycore_network.elements import sources_of
 from pycore_network.loop import IN, Loop
 from pycore_network.proxy.datagrams import Datagrams, tell_addresses
 from pycore_network.proxy.streams import RESET, Stream
@@ -24,11 +25,6 @@ _AT_ONCE = 64
 _PAUSE = 1.0
 """Seconds until it is tried again to take a connection, where the host had no room for one."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-_LAN = tuple(
-    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"))
-)
-"""Private and link-local addresses (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
 
 Key = tuple[str, str, int]
 """Protocol, address of the host (empty for all there are), port."""
@@ -50,11 +46,8 @@ class Target:
         source, own = _plain(client), _plain(host)
         if source.is_loopback or source == own:
             return True
-        if self.expose == "host":
-            return False
-        if self.expose == "lan" and not any(source in network for network in _LAN):
-            return False
-        return not self.allow_from or any(source in ip_network(each) for each in self.allow_from)
+        allowed = sources_of(self.expose, self.allow_from, source.version)
+        return allowed is None or any(source in ip_network(each) for each in allowed)
 
 
 class Relay:
