@@ -7,7 +7,7 @@ that of IPv4 does in its own. Nothing is written here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import chain, count, islice
 
@@ -97,8 +97,12 @@ def lease_of(host: Host, network: Network, container: Container) -> tuple[str, t
     found = host.claims[_LEASE].get(f"{container.id} {network.name}")
     if found is None:
         return None
-    device, *addresses = found.split()
-    return device, tuple(addresses)
+    device, _, addresses = found.partition(" ")
+    return device, tuple(sorted(addresses.split(), key=_is_ipv6))
+
+
+def _is_ipv6(address: str) -> bool:
+    return ":" in address
 
 
 def claim_device(host: Host, network: Network, container: Container, device: str) -> None:
@@ -108,17 +112,19 @@ def claim_device(host: Host, network: Network, container: Container, device: str
 
 
 def find_addresses(
-    host: Host, network: Network, container: Container, fixed: Sequence[str], reserved: Iterable[str]
+    host: Host, network: Network, container: Container, fixed: Sequence[str], reserved: Collection[str]
 ) -> tuple[str, ...]:
     """The container's addresses, one in each subnet: those that are fixed, that it has a lease of, or free ones.
 
     ``reserved`` are those that other containers are to have. Raises Conflict where none is left.
     """
     lease = lease_of(host, network, container)
+    if lease and len(lease[1]) == len(network.subnets) and set(fixed) <= set(lease[1]):
+        return lease[1]
     chosen = {subnet: _in(subnet, fixed) or _in(subnet, lease[1] if lease else ()) for subnet in network.subnets}
     missing = [subnet for subnet in network.subnets if not chosen[subnet]]
     if missing:
-        taken = {**dict.fromkeys(reserved, ""), **host.claims[_HOLDER]}
+        taken = (reserved, host.claims[_HOLDER], network.gateways)
         chosen |= _free(network, container, missing, [each for each in chosen.values() if each], taken)
     addresses = tuple(chosen[subnet] for subnet in network.subnets)
     host.claims[_HOLDER] |= dict.fromkeys(addresses, container.full_name)
@@ -163,19 +169,30 @@ def _in(subnet: Subnet, addresses: Sequence[str]) -> str:
 
 
 def _free(
-    network: Network, container: Container, missing: Sequence[Subnet], others: Sequence[str], taken: dict[str, str]
+    network: Network,
+    container: Container,
+    missing: Sequence[Subnet],
+    others: Sequence[str],
+    taken: Sequence[Collection[str]],
 ) -> dict[Subnet, str]:
     """Free addresses in some subnets of a network, all at one place in each: that of an address which there is."""
     if others:
         subnet = next(each for each in network.subnets if _in(each, others))
         beside = {each: _beside(subnet, _in(subnet, others), each) for each in missing}
-        if all(address and address not in taken for address in beside.values()):
+        if all(beside.values()) and not _any_of(beside.values(), taken):
             return beside
     for offset in _offsets(network, container, missing):
+        if _any_of((_at(missing[0], offset),), taken):  # looked at alone: where it is full, most are
+            continue
         at = {subnet: _at(subnet, offset) for subnet in missing}
-        if not any(address in taken or address in network.gateways for address in at.values()):
+        if not _any_of(at.values(), taken):
             return at
     raise Conflict(f"no address is free in the network {network.name!r} ({', '.join(map(str, missing))})")
+
+
+def _any_of(addresses: Iterable[str], taken: Sequence[Collection[str]]) -> bool:
+    """Whether one of them is in any of some collections, which are too large to be put together each time."""
+    return any(address in those for address in addresses for those in taken)
 
 
 def _beside(subnet: Subnet, address: str, other: Subnet) -> str:

@@ -87,6 +87,7 @@ def index_of(device: str) -> int:
     return _FIRST_INDEX + int(device.removeprefix("eth"))
 
 
+@lru_cache(maxsize=4096)
 def mac_of(address: str) -> str:
     """A hardware address told from the IP address, locally administered (IEEE 802, second bit).
 

@@ -6,8 +6,8 @@ A device keeps its name for as long as the container is in that network, whateve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar
 
@@ -133,50 +133,60 @@ def memberships(container: Container, host: Host, driver: str = "") -> tuple[Mem
     attachments = container[Networks].attachments()
     networks = {word: find_network(host, container.app, word) for word in attachments}
     devices = _devices(host, container, networks.values())
-    found = [
-        _membership(host, container, word, network, attachments[word], devices[network.name])
+    way_out = _way_out(networks.values())
+    return tuple(
+        _membership(host, container, word, network, attachments[word], devices[network.name], way_out)
         for word, network in networks.items()
-    ]
-    return tuple(each for each in _with_way_out(found) if driver in ("", each.network.driver))
+        if driver in ("", network.driver)
+    )
 
 
 def known_memberships(container: Container, host: Host) -> tuple[Membership, ...]:
     """Those in which a container has addresses now; nothing is claimed."""
     if Networks not in container:
         return ()
-    found: list[Membership] = []
+    found: list[tuple[Network, Attachment, str, tuple[str, ...]]] = []
     for word, attachment in container[Networks].attachments().items():
         network = existing(host, container.app, word)
         device, addresses = leased(host, network, container, attachment.addresses) if network else ("", ())
         if network and device:
-            found.append(_member(container, network, attachment, device, addresses))
-    return tuple(_with_way_out(found))
+            found.append((network, attachment, device, addresses))
+    way_out = _way_out(network for network, _, _, _ in found)
+    return tuple(_member(container, *each, way_out) for each in found)
 
 
-def _with_way_out(found: Iterable[Membership]) -> Iterator[Membership]:
-    """The default route is of the first that is not internal."""
-    free = True
-    for each in found:
-        yield replace(each, gateway=free and not each.network.internal)
-        free = free and each.network.internal
+def _way_out(networks: Iterable[Network]) -> Network | None:
+    """The network that the default route leads through: the first that is not internal."""
+    return next((network for network in networks if not network.internal), None)
 
 
 def _membership(
-    host: Host, container: Container, word: str, network: Network, attachment: Attachment, device: str
+    host: Host,
+    container: Container,
+    word: str,
+    network: Network,
+    attachment: Attachment,
+    device: str,
+    way_out: Network | None,
 ) -> Membership:
     for address in attachment.addresses:
         complaint = _complaint(host, container, network, address)
         if complaint:
             _object(host, word, complaint)
     addresses = find_addresses(host, network, container, attachment.addresses, _reserved(host, container))
-    return _member(container, network, attachment, device, addresses)
+    return _member(container, network, attachment, device, addresses, way_out)
 
 
 def _member(
-    container: Container, network: Network, attachment: Attachment, device: str, addresses: tuple[str, ...]
+    container: Container,
+    network: Network,
+    attachment: Attachment,
+    device: str,
+    addresses: tuple[str, ...],
+    way_out: Network | None,
 ) -> Membership:
-    mac = attachment.mac or links.mac_of(addresses[0])
-    return Membership(device, network, addresses, attachment.aliases, mac, False, _peer(container, device))
+    mac, peer = attachment.mac or links.mac_of(addresses[0]), _peer(container, device)
+    return Membership(device, network, addresses, attachment.aliases, mac, network is way_out, peer)
 
 
 def _peer(container: Container, device: str) -> str:
@@ -234,7 +244,7 @@ def _fixed(app: App, name: str, network: Network) -> tuple[str, ...]:
     )
 
 
-def _reserved(host: Host, container: Container) -> Iterable[str]:
+def _reserved(host: Host, container: Container) -> Collection[str]:
     """The addresses that the app's spec names: nobody else finds them free."""
     kind = f"addresses of {container.app.name}"
     if kind not in host.claims:
