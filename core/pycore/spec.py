@@ -507,3 +507,5 @@ class App:
     """Variables of who reads the file, which say where that person keeps credentials; never written down."""
     text: str = field(default="", repr=False, compare=False)
     """The file's text, to point into it when the host turns out to lack something; empty when not from a file."""
+    alone: bool = field(default=False, compare=False)
+    """Whether this is one container's part of it: the others are not in sight, and need not have gone."""

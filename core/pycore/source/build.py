@@ -60,6 +60,7 @@ class Builder:
             source={**tree, "name": name},
             file=file,
             text=text,
+            alone=self.alone,
         )
         for service, (drivers, sections) in named[CONTAINER].items():
             for each in self._names(service, sections):

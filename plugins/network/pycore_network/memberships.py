@@ -226,9 +226,11 @@ def _lets_go(holder: str, container: Container, network: Network) -> bool:
     or gets another address by this very change.
     """
     app, _, name = holder.partition("/")
-    if holder == container.full_name or app != container.app.name or name not in container.app.containers:
-        return app == container.app.name
-    return bool(_fixed(container.app, name, network))
+    if holder == container.full_name:
+        return True
+    if app != container.app.name or container.app.alone:
+        return False
+    return name not in container.app.containers or bool(_fixed(container.app, name, network))
 
 
 def _fixed(app: App, name: str, network: Network) -> tuple[str, ...]:

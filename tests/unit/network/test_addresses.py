@@ -257,6 +257,31 @@ def test_an_address_that_is_named_is_nobody_elses(view: View, make: Make) -> Non
     assert host.problems == []
 
 
+@pytest.mark.parametrize(
+    ("alone", "others", "words"),
+    [
+        (False, [], ""),
+        (True, [], "is the address of shop/db"),
+        (False, ["10.77.0.9"], ""),
+        (False, None, "is the address of shop/db"),
+    ],
+)
+def test_an_address_of_another_of_the_app(
+    kernel: FakeKernel, view: View, make: Make, alone: bool, others: list[str] | None, words: str
+) -> None:
+    """It is free where the other goes, or gets another; not where nothing is known of it."""
+    record(kernel, "shop_default", "10.77.0.0/24", "fd00:77::/64")
+    kernel.add_file("/run/pycore/networks/shop_default/leases/10.77.0.5", "0123 eth0 shop/db\n")
+    web = make("shop/web", tables=TABLES, networks={"default": {"addresses": ["10.77.0.5"]}})
+    containers = {"web": web}
+    if others is None or others:
+        containers["db"] = make("shop/db", tables=TABLES, networks={"default": {"addresses": others or []}})
+    host = view()
+    memberships(replace(web, app=replace(web.app, containers=containers, alone=alone)), host)
+    assert words in "".join(problem.message for problem in host.problems)
+    assert bool(words) == bool(host.problems)
+
+
 def test_devices_stay_when_others_come_and_go(view: View, make: Make) -> None:
     host, tables = view(), {word: {} for word in "abc"}
 
