@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,7 +14,7 @@ import pytest
 from pycore.hookspecs import Host
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, Operation
-from pycore.spec import App, Container
+from pycore.spec import App, Container, Sections
 from pycore_network import bridge
 from pycore_network.bridge import Bridge
 from pycore_network.memberships import Networks, memberships
@@ -56,7 +56,7 @@ class Lab:
     neighbour: Namespace
     run_dir: Path
     kernel: Kernel = field(default_factory=Kernel)
-    running: list[Running] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list[Running])
 
     def view(self) -> Host:
         return Host(self.kernel, self.run_dir, self.run_dir)
@@ -133,9 +133,11 @@ def make(
 ) -> Container:
     """A container, in the networks of ``tables`` or in one that is named and has a subnet as asked for."""
     declared = tables or {"default": {"name": network, "subnets": [subnet] if subnet else []}}
-    sections = {word: {NetworkTable: NetworkTable.model_validate(values)} for word, values in declared.items()}
+    sections: dict[str, Sections] = {
+        word: {NetworkTable: NetworkTable.model_validate(values)} for word, values in declared.items()
+    }
     identity = sha256(f"{app}/{name}".encode()).hexdigest()[:12]
-    own = {
+    own: Sections = {
         Networks: Networks(networks=tuple(declared)),
         Bridge: Bridge.model_validate({"ports": list(ports)}),
     }
@@ -143,7 +145,7 @@ def make(
 
 
 @contextmanager
-def made_lab(directory: Path) -> Iterator[Lab]:
+def made_lab(directory: Path) -> Generator[Lab]:
     """A host and its neighbour, which see each other by IPv4 and IPv6."""
     host, neighbour = Namespace(loopback=True), Namespace(loopback=True)
     lab = Lab(host, neighbour, directory / "run")

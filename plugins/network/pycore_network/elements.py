@@ -4,7 +4,7 @@ network, a container or a port. :mod:`pycore_network.ruleset` has the rules that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from socket import AF_INET6, inet_ntop, inet_pton
 from typing import TYPE_CHECKING
@@ -45,19 +45,33 @@ class Element:
 def add(table: str, elements: Iterable[Element], *, used: bool = False) -> str:
     """Put elements in; one that is there already is fine. Ports that were ``used`` begin to count at one."""
     counter = " counter packets 1 bytes 0" if used else ""
-    return "\n".join(
-        f"add element {each.family} {table} {each.place} {{ {each.key}"
-        + (counter if each.value else "")
-        + (f' comment "{each.who}"' if each.who else "")
-        + (f" : {each.value}" if each.value else "")
-        + " }"
-        for each in elements
+    return _commands(
+        "add",
+        table,
+        elements,
+        lambda each: (
+            each.key
+            + (counter if each.value else "")
+            + (f' comment "{each.who}"' if each.who else "")
+            + (f" : {each.value}" if each.value else "")
+        ),
     )
 
 
 def delete(table: str, elements: Iterable[Element]) -> str:
     """The inverse of :func:`add`. All of them have to be there."""
-    return "\n".join(f"delete element {each.family} {table} {each.place} {{ {each.key} }}" for each in elements)
+    return _commands("delete", table, elements, lambda each: each.key)
+
+
+def _commands(verb: str, table: str, elements: Iterable[Element], text: Callable[[Element], str]) -> str:
+    """A command for each set or map: a thousand commands take nft a second, a thousand elements in one do not."""
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for each in elements:
+        by_place.setdefault((each.family, each.place), []).append(text(each))
+    return "\n".join(
+        f"{verb} element {family} {table} {place} {{ {', '.join(texts)} }}"
+        for (family, place), texts in by_place.items()
+    )
 
 
 def of_network(name: str, bridge: str, subnets: Iterable[str], *, internal: bool, isolated: bool) -> list[Element]:
@@ -142,7 +156,8 @@ def sources_of(expose: str, allow_from: Sequence[str], version: int) -> tuple[st
         allowed = [part for each in allowed for other in within if (part := _common(each, other))]
     fours = collapse_addresses([each for each in allowed if isinstance(each, IPv4Network)])
     sixes = collapse_addresses([each for each in allowed if isinstance(each, IPv6Network)])
-    return tuple(str(each[0]) if each.num_addresses == 1 else str(each) for each in (*fours, *sixes))
+    found: list[IPv4Network | IPv6Network] = [*fours, *sixes]
+    return tuple(str(each.network_address if each.num_addresses == 1 else each) for each in found)
 
 
 def _common(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network | None:

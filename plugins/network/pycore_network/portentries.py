@@ -23,6 +23,18 @@ def _is_port(value: int | str) -> int | str:
     return value
 
 
+def _address(text: str) -> str:
+    for kind in (IPv4Address, IPv6Address):
+        try:
+            address = kind(text)
+        except AddressValueError:
+            continue
+        if address.is_multicast or (isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped)):
+            break
+        return str(address)
+    raise ValueError(f"{text!r} is no address of the host")
+
+
 def _network(text: str) -> str:
     try:
         return str(ip_network(text))
@@ -157,15 +169,3 @@ def _number(text: str) -> int:
     if not 1 <= number <= 65535:
         raise ValueError(f"{text[:20]} is no port: ports go from 1 to 65535")
     return number
-
-
-def _address(text: str) -> str:
-    for kind in (IPv4Address, IPv6Address):
-        try:
-            address = kind(text)
-        except AddressValueError:
-            continue
-        if address.is_multicast or (isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped)):
-            break
-        return str(address)
-    raise ValueError(f"{text!r} is no address of the host")

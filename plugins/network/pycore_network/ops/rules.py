@@ -10,6 +10,9 @@ from pycore.linux.kernel import Kernel
 from pycore_network import elements
 from pycore_network.elements import Element
 
+_FEW = 16
+"""Elements that are asked for one by one: more are picked from all that there are."""
+
 
 def put(kernel: Kernel, table: str, wanted: Sequence[Element]) -> None:
     """Put elements in, in one transaction. Raises FileNotFoundError where there are no tables."""
@@ -40,6 +43,10 @@ def is_used(kernel: Kernel, table: str, published: Sequence[Element]) -> bool:
 
 def in_force(kernel: Kernel, table: str, wanted: Sequence[Element]) -> bool:
     """Whether all of them are there, with their values. Raises OSError where that cannot be asked."""
+    if len(wanted) > _FEW:
+        places = {(each.family, each.place) for each in wanted}
+        found = {place: kernel.nft_elements(f"{place[0]} {table}", place[1]) for place in places}
+        return all(found[each.family, each.place].get(each.key) == each.value for each in wanted)
     return all(
         each.value in kernel.nft_elements(f"{each.family} {table}", each.place, each.key).values() for each in wanted
     )
