@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pycore.linux.pidfd import start_time
 
 READY = "{ready}"
-"""Stands for the path of the pipe among the words of a command: there the program writes its number when it is ready."""
+"""Stands for the path of a pipe among the words of a command: there the program writes its number when it is ready."""
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """By every Python; pasta takes it for a failure to be started so."""
 _PATIENCE = 20.0
