@@ -33,7 +33,7 @@ def all_in(look: Look, directory: str) -> Iterator[Serve]:
 class Serve(Operation):
     """A row of ports of the host that the supervisor serves by sockets of its own.
 
-    The proxy is told when operations have been done, and finds the file (:mod:`pycore_network.proxy.service`).
+    The proxy is told when operations have been done, and finds the file (:mod:`pycore_network.proxy`).
     """
 
     step = Step.PUBLISH
