@@ -45,8 +45,10 @@ class Kernel(Look):
             os.chmod(path, mode)
 
     def write(self, path: str, text: str) -> None:
-        """Write to a file that is there: a cgroup's or /proc's control file. One write(2), not atomic."""
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        """Write to a file that is there: a control file of a cgroup or of /proc, or one that is mounted elsewhere too
+        and has to stay the same. One write(2), not atomic.
+        """
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
         except OSError as error:
@@ -370,9 +372,6 @@ class Kernel(Look):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    # -- the process itself, inside ----------------------------------------------------------------------
-
-    def unshare(self, flags: int) -> None:
     def start_helper(self, words: Sequence[str], record: str, network: int) -> None:
         """Start a program that serves a process's network namespace, and wait until it is ready; what is known of it
         is in files that begin with ``record``. See :func:`pycore.linux.helper.start`.
@@ -393,6 +392,9 @@ class Kernel(Look):
 
         helper.end(record)
 
+    # -- the process itself, inside ----------------------------------------------------------------------
+
+    def unshare(self, flags: int) -> None:
         """Leave namespaces for new ones (unshare(2), CLONE_NEW*)."""
         libc.unshare(flags)
 

@@ -734,6 +734,11 @@ class FakeKernel(Kernel):
             raise fail(errno.ENODEV, name)
         return link.index
 
+    def gateways(self, pid: int) -> set[str]:
+        if pid not in self.network.namespaces:
+            raise fail(errno.ESRCH, f"/proc/{pid}/ns/net")
+        return self.network.gateways(pid)
+
     def link_wait(self, names: Sequence[str], pid: int = HOST) -> None:
         for name in names:
             if name not in self.network.namespaces[pid].links:
