@@ -16,8 +16,8 @@ from pycore.errors import PycoreError
 from pycore.hookspecs import Host
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, from_record, to_record
-from pycore_network.ops.serve import Serve
 from pycore_network import proxy as service
+from pycore_network.ops.serve import Serve
 from pycore_network.proxy import datagrams, relay
 from pycore_network.proxy.relay import Relay, Target
 
