@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -153,10 +154,9 @@ def _map_for(pid: int, waits: int, words: dict[str, list[str]]) -> NoReturn:
     status = 1
     try:
         if os.read(waits, 1):
-            null = os.open(os.devnull, os.O_RDWR)
-            for target in (0, 1, 2):
-                os.dup2(null, target)
-            results = (os.spawnv(os.P_WAIT, each[0], [each[0], str(pid), *each[1:]]) for each in words.values())
+            quiet = subprocess.DEVNULL
+            commands = ([each[0], str(pid), *each[1:]] for each in words.values())
+            results = (subprocess.call(each, stdin=quiet, stdout=quiet, stderr=quiet) for each in commands)
             status = int(any(results))
     finally:
         os._exit(status)
