@@ -21,8 +21,10 @@ from pycore.plan import container_of, describe
 from pycore.plugins import load_plugins
 from pycore.steps import Phase
 from support.faults import (
+    BESIDE,
     COPIED,
     MAPPED,
+    OUTWARD,
     WEB,
     Act,
     Case,
@@ -33,6 +35,7 @@ from support.faults import (
     changed,
     down,
     of_images,
+    of_networks,
     run,
     verb,
     words_of,
@@ -80,6 +83,15 @@ IMAGE_CASES = (
     Case("another image", (apply(app_of(web=of_images()["kept"])),), apply(app_of(web=of_images()["pulled"]))),
     Case("down of what has an image", (apply(IMAGES),), down, puts_back=False),
 )
+NETWORKS, NORMAL = of_networks(), app_of(outward=OUTWARD, beside=BESIDE)
+NETWORK_CASES = (
+    Case("apply in a neighbourhood", (), apply(NETWORKS)),
+    Case("down in a neighbourhood", (apply(NETWORKS),), down, puts_back=False),
+)
+NORMAL_CASES = (
+    Case("apply of a normal user", (), apply(NORMAL)),
+    Case("down of a normal user", (apply(NORMAL),), down, puts_back=False),
+)
 VARIANTS = ("v2", "v1", "memory")
 OTHERWISE = ("apply", "update", "pause", "unpause", "down of what is paused")
 """What is done by other operations where control groups are v1, or layers in memory."""
@@ -87,6 +99,7 @@ PAIRED = ("apply more", "update", "start", "pause")
 """What puts back something that was there; other acts do so by the same steps."""
 SWEEPS = [(case, variant) for case in CASES for variant in VARIANTS if variant == "v2" or case.name in OTHERWISE]
 SWEEPS += [(case, "images") for case in IMAGE_CASES]
+SWEEPS += [(case, "v2") for case in NETWORK_CASES] + [(case, "own") for case in NORMAL_CASES]
 
 
 NOTHING_LEFT_TO_DO = ("no such", "is not paused", "is paused already")
@@ -224,5 +237,6 @@ def described(variant: str, app: Source) -> set[type[Operation]]:
 
 def test_every_operation_takes_part() -> None:
     met = described("images", IMAGES).union(*(described(variant, ALL) for variant in VARIANTS))
+    met |= described("v2", NETWORKS) | described("own", NORMAL)
     assert set(built_in()) <= met
     assert {MapIds, Namespaces} <= met

@@ -31,7 +31,14 @@ from support.layered import MadeImage, entry, tar
 
 Source = dict[str, Any]
 
-FILES = {"/opt/": "", "/srv/site/": "", "/srv/image/": "", "/srv/image/etc/passwd": ""}
+FILES = {
+    "/usr/bin/pasta": "",
+    "/dev/net/tun": "",
+    "/opt/": "",
+    "/srv/site/": "",
+    "/srv/image/": "",
+    "/srv/image/etc/passwd": "",
+}
 
 KEPT = ("/proc/sys/net/", "/sys/fs/cgroup/cgroup.subtree_control")
 """Switches of the host that stay on: nobody can tell who relies on them by then."""
@@ -77,6 +84,25 @@ COPIED: Source = {
 """A copy of a directory, on the host's network, with the filter loaded early."""
 
 
+LAN: Source = {
+    "image": "/srv/image",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {"networks": ["lan", "default"], "ports": [{"port": 80, "host_port": 8081, "proxy": True}]},
+}
+"""In the neighbourhood of the host and in a bridged network, with a port that the supervisor serves."""
+
+OUTWARD: Source = {
+    "image": "host",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {"driver": "pasta", "ports": ["8082:80"]},
+}
+"""A normal user's way out."""
+
+BESIDE: Source = {**OUTWARD, "network": {"driver": "host"}}
+"""A normal user's, on the host's network."""
+
 KEPT_NAME, PULLED_NAME = "localhost/kept:1", "registry.example/pulled:1"
 ARCHIVE = "kept.tar"
 """In the world's own place."""
@@ -90,6 +116,12 @@ def _of(image: str) -> Source:
 def of_images() -> dict[str, Source]:
     """Containers of an image that is here and asks for a volume, of an archive, and of one in a registry."""
     return {"kept": _of(KEPT_NAME), "loaded": _of(f"{_base()}/{ARCHIVE}"), "pulled": _of(PULLED_NAME)}
+
+
+def of_networks() -> Source:
+    """An app with a container in the host's neighbourhood."""
+    lan = {"driver": "macvlan", "parent": "lo", "subnets": ["192.0.2.0/24"], "gateways": ["192.0.2.1"]}
+    return app_of(lan=LAN) | {"network": {"lan": lan}}
 
 
 STORED = ("hold", "release", "add_document", "take_blob", "take_layer", "tag")
@@ -131,8 +163,8 @@ def _images() -> Path:
 
 @dataclass
 class World:
-    """An engine on a host in memory: with control groups ``v2`` or ``v1``, with layers in ``memory``, or with
-    ``images`` in its store, in an archive and in a registry.
+    """An engine on a host in memory: with control groups ``v2`` or ``v1``, with layers in ``memory``, with
+    ``images`` in its store, in an archive and in a registry, or of a normal user (``own``).
     """
 
     plugins: Plugins
@@ -151,6 +183,9 @@ class World:
         self.kernel.mounted.append(Mount("ext4", target="/opt"))
         if self.variant == "memory":
             self.kernel.filesystem = lambda path: "overlay"  # type: ignore[method-assign]
+        elif self.variant == "own":
+            self.kernel.ids = [(0, 1), (1, 65536)]
+            self.kernel.network_is_ours = False
         self.spawner = FakeSpawner(self.kernel)
         self.kernel.faults.hit = self._note_culprit
         self.engine = self._open()
