@@ -251,8 +251,10 @@ class World:
         return load_source(source, directory=Path("/srv"), plugins=self.plugins)
 
     def look(self) -> dict[str, object]:
-        """The host, but for what is kept on purpose (volumes, caches, forwarding) and directories that are empty."""
-        kept = (f"{self.base}/data/volumes", f"{self.base}/data/cache", *KEPT)
+        """The host, but for what is kept on purpose (volumes, caches, forwarding, where the resolver was last) and
+        directories that are empty.
+        """
+        kept = (f"{self.base}/data/volumes", f"{self.base}/data/cache", f"{self.base}/run/resolver", *KEPT)
         return {
             key: value
             for key, value in self.kernel.snapshot(*kept).items()

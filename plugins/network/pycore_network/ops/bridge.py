@@ -117,13 +117,13 @@ class Join(Lease):
         )  # fmt: skip
 
     def _delete_rules(self, ctx: Context) -> None:
-        """The tables go with the last network. Without the library nothing was put in."""
-        alone = ctx.kernel.listdir(self._networks) == [self.directory.rpartition("/")[2]]
+        """The tables go with the last network that has rules. Without the library nothing was put in."""
+        run_dir = self._networks.rpartition("/")[0]
         try:
-            if alone:
-                ctx.kernel.nft(ruleset.delete(self.table))
-            else:
+            if kept.any_rules(ctx.kernel, run_dir, but=self.directory):
                 rules.withdraw(ctx.kernel, self.table, self.elements())
+            else:
+                ctx.kernel.nft(ruleset.delete(self.table))
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise

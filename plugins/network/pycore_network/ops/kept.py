@@ -54,10 +54,10 @@ def make_anew(kernel: Kernel, run_dir: str, table: str) -> None:
             raise OSError(error.errno, f"not all of the rules could be put back: {error.strerror}") from error
 
 
-def any_rules(look: Look, run_dir: str) -> bool:
-    """Whether anything is to be in the tables."""
-    networks = f"{run_dir}/networks"
-    return any(look.exists(f"{networks}/{name}/{RULES}/{ITSELF}") for name in look.listdir(networks))
+def any_rules(look: Look, run_dir: str, *, but: str = "") -> bool:
+    """Whether anything is to be in the tables, but for the network of a directory. Not all networks have rules."""
+    places = (f"{run_dir}/networks/{name}" for name in look.listdir(f"{run_dir}/networks"))
+    return any(look.exists(f"{place}/{RULES}/{ITSELF}") for place in places if place != but)
 
 
 def _one_by_one(kernel: Kernel, pieces: Sequence[str]) -> None:
