@@ -151,17 +151,6 @@ def test_missing_library(pycore: Command, library: str, package: str, network: s
     assert pycore.json("ps", "-a") == []
 
 
-@root
-def test_not_root(pycore: Command) -> None:
-    """Another user, who may still read where the tests' Python lies."""
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    caps = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    done = through(pycore, *user, *caps).run("apply", pycore.write(spec()))
-    assert done.status == 1
-    assert "needs root" in done.err
-    assert "sudo pycore apply" in done.err
-
-
 def through(pycore: Command, *prefix: str) -> Command:
     """The command, started by another program."""
     script = pycore.directory / "through"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -21,7 +22,9 @@ def put(kernel: Kernel, table: str, wanted: Sequence[Element]) -> None:
 
 
 def withdraw(kernel: Kernel, table: str, unwanted: Sequence[Element]) -> None:
-    """Take elements out in one transaction; where some are gone already, one by one."""
+    """Take elements out in one transaction; where some are gone already, one by one. Without the library nothing was
+    put in.
+    """
     if not unwanted:
         return
     try:
@@ -30,6 +33,9 @@ def withdraw(kernel: Kernel, table: str, unwanted: Sequence[Element]) -> None:
         for element in unwanted:
             with suppress(FileNotFoundError):
                 kernel.nft(elements.delete(table, [element]))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
 
 
 def is_used(kernel: Kernel, table: str, published: Sequence[Element]) -> bool:
