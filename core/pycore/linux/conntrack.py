@@ -8,19 +8,14 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from pycore.linux import nfnetlink
+from pycore.linux.nlmessages import ACK, DONE, DUMP, ERROR, NESTED, REQUEST, attribute, attributes, messages
+
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
-_HEADER = struct.Struct("=IHHII")
-"""struct nlmsghdr: length, type, flags, sequence number, port (netlink(7))."""
-_FAMILY = struct.Struct("=BBH")
-"""struct nfgenmsg: family, version, resource."""
-_NETLINK_NETFILTER = 12
 _GET, _DELETE = 0x101, 0x102
 """IPCTNL_MSG_CT_GET and _DELETE of NFNL_SUBSYS_CTNETLINK."""
-_ERROR, _DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_NESTED, _KIND = 0x8000, 0x3FFF
 _ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
 """CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER."""
 _ADDRESSES, _PROTOCOL = 1, 2
@@ -60,7 +55,7 @@ def flows(protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
         return []
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     try:
-        with _socket() as sock:
+        with nfnetlink.open_socket() as sock:
             return list(_listed(sock, family, PROTOCOLS[protocol], ports))
     except OSError as error:
         if error.errno in _NO_TRACKING:
@@ -72,10 +67,10 @@ def forget(unwanted: Collection[Flow]) -> None:
     """Have the kernel forget connections; one that has ended by now is fine. Raises OSError."""
     if not unwanted:
         return
-    with _socket() as sock:
+    with nfnetlink.open_socket() as sock:
         for flow in unwanted:
-            sock.send(_message(_DELETE, _REQUEST | _ACK, flow.family, flow.name))
-            _, _, answer = next(_messages(sock.recv(_LARGE)))
+            sock.send(nfnetlink.request(_DELETE, REQUEST | ACK, flow.family, flow.name))
+            _, answer = next(messages(sock.recv(_LARGE)))
             (number,) = struct.unpack_from("=i", answer)
             if -number not in (0, errno.ENOENT):
                 raise OSError(-number, f"the connection to port {flow.port} cannot be forgotten")
@@ -90,70 +85,43 @@ def _count() -> int:
         return 0
 
 
-def _socket() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-
-
 def _listed(sock: socket.socket, family: socket.AddressFamily, protocol: int, ports: tuple[int, int]) -> Iterator[Flow]:
     """The kernel picks by protocol, and by the port where it is one; a row of them is picked from here."""
     one = ports[0] == ports[1]
-    numbers = _attribute(_NUMBER, bytes([protocol])) + _attribute(_DESTINATION_PORT, ports[0].to_bytes(2, "big"))
+    numbers = attribute(_NUMBER, bytes([protocol])) + attribute(_DESTINATION_PORT, ports[0].to_bytes(2, "big"))
     bits = _BY_NUMBER | (_BY_DESTINATION_PORT if one else 0)
-    wanted = _attribute(_ORIGINAL | _NESTED, _attribute(_PROTOCOL | _NESTED, numbers))
-    picked = _attribute(_FILTER | _NESTED, _attribute(_FILTER_ORIGINAL, struct.pack("=I", bits)))
-    sock.send(_message(_GET, _REQUEST | _DUMP, family, wanted + picked))
+    wanted = attribute(_ORIGINAL | NESTED, attribute(_PROTOCOL | NESTED, numbers))
+    picked = attribute(_FILTER | NESTED, attribute(_FILTER_ORIGINAL, struct.pack("=I", bits)))
+    sock.send(nfnetlink.request(_GET, REQUEST | DUMP, family, wanted + picked))
     while True:
-        for kind, _, body in _messages(sock.recv(_LARGE)):
-            if kind == _DONE:
+        for kind, body in messages(sock.recv(_LARGE)):
+            if kind == DONE:
                 return
-            if kind == _ERROR:
+            if kind == ERROR:
                 (number,) = struct.unpack_from("=i", body)
                 raise OSError(-number, "connections cannot be listed")
-            flow = _flow(family, body[_FAMILY.size :])
+            flow = _flow(family, nfnetlink.split(body)[1])
             if ports[0] <= flow.port <= ports[1]:
                 yield flow
 
 
+def _all(data: bytes) -> dict[int, bytes]:
+    return dict(attributes(data))
+
+
 def _flow(family: socket.AddressFamily, body: bytes) -> Flow:
-    found = _attributes(body)
-    original, reply = _attributes(found[_ORIGINAL]), _attributes(found[_REPLY])
-    numbers = _attributes(original[_PROTOCOL])
+    found = _all(body)
+    original, reply = _all(found[_ORIGINAL]), _all(found[_REPLY])
+    numbers = _all(original[_PROTOCOL])
     name = b"".join(
-        _attribute(kind | nested, found[kind])
-        for kind, nested in ((_ORIGINAL, _NESTED), (_ID, 0), (_ZONE, 0))
+        attribute(kind | nested, found[kind])
+        for kind, nested in ((_ORIGINAL, NESTED), (_ID, 0), (_ZONE, 0))
         if kind in found
     )
     return Flow(
         family,
-        socket.inet_ntop(family, _attributes(original[_ADDRESSES])[_DESTINATION[family]]),
+        socket.inet_ntop(family, _all(original[_ADDRESSES])[_DESTINATION[family]]),
         int.from_bytes(numbers.get(_DESTINATION_PORT, b""), "big"),
-        socket.inet_ntop(family, _attributes(reply[_ADDRESSES])[_SOURCE[family]]),
+        socket.inet_ntop(family, _all(reply[_ADDRESSES])[_SOURCE[family]]),
         name,
     )
-
-
-def _message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
-    body = _FAMILY.pack(family, 0, 0) + attributes
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(type, flags, body) of each message."""
-    while len(data) >= _HEADER.size:
-        length, kind, flags, _, _ = _HEADER.unpack_from(data)
-        yield kind, flags, data[_HEADER.size : length]
-        data = data[(length + 3) & ~3 :]
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    """A struct nlattr, padded to four bytes."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) & 3)
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        found[kind & _KIND] = data[4:length]
-        data = data[max(4, (length + 3) & ~3) :]
-    return found

@@ -10,9 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from pycore.linux.netns import socket_in
-
-_HEADER = struct.Struct("=IHHII")
-"""struct nlmsghdr: length, type, flags, sequence number, port (netlink(7))."""
+from pycore.linux.nlmessages import DONE, DUMP, ERROR, HEADER, REQUEST, attribute, message, messages, value_of
 
 _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change (rtnetlink(7))."""
@@ -20,8 +18,7 @@ _LINK = struct.Struct("=BxHiII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, length of the destination's prefix, and more that nobody asks for here (rtnetlink(7))."""
 
-_NLMSG_ERROR, _NLMSG_DONE, _RTM_GETLINK, _RTM_GETROUTE = 2, 3, 18, 26
-_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
+_RTM_GETLINK, _RTM_GETROUTE = 18, 26
 _RTA_DST, _RTA_GATEWAY = 1, 5
 _IFLA_IFNAME, _IFLA_OPERSTATE, _IF_OPER_UP = 3, 16, 6
 _NLM_F_ACK_TLVS = 0x200
@@ -29,7 +26,7 @@ _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 
 
-def send(messages: Sequence[bytes], pid: int = 0) -> None:
+def send(requests: Sequence[bytes], pid: int = 0) -> None:
     """Send requests and take the acknowledgement of each; all must carry NLM_F_ACK.
 
     ``pid`` names a process in whose network namespace this happens, 0 stands for the calling thread's own.
@@ -37,8 +34,8 @@ def send(messages: Sequence[bytes], pid: int = 0) -> None:
     kernel says beyond its errno.
     """
     with _socket(pid) as sock:
-        sock.send(b"".join(_numbered(messages)))
-        errors = [error for _ in messages if (error := _acknowledgement(sock))]
+        sock.send(b"".join(_numbered(requests)))
+        errors = [error for _ in requests if (error := _acknowledgement(sock))]
     if errors:
         raise errors[0]
 
@@ -67,7 +64,7 @@ def routes(family: int) -> set[str]:
     found: set[str] = set()
     for length, attributes in _routes(family, 0):
         if length:
-            found.add(f"{socket.inet_ntop(family, _attribute(attributes, _RTA_DST))}/{length}")
+            found.add(f"{socket.inet_ntop(family, value_of(attributes, _RTA_DST))}/{length}")
     return found
 
 
@@ -78,7 +75,7 @@ def gateways(pid: int) -> set[str]:
     found: set[str] = set()
     for family, anyone in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         for length, attributes in _routes(family, pid):
-            gateway = _attribute(attributes, _RTA_GATEWAY)
+            gateway = value_of(attributes, _RTA_GATEWAY)
             if not length:
                 found.add(socket.inet_ntop(family, gateway) if gateway else anyone)
     return found
@@ -88,21 +85,12 @@ def _routes(family: int, pid: int) -> Iterator[tuple[int, bytes]]:
     """The length of the prefix and the attributes of each route."""
     with _socket(pid) as sock:
         body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        header = _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
-        sock.send(header + body)
+        sock.send(message(_RTM_GETROUTE, REQUEST | DUMP, body))
         while True:
-            for kind, message in _messages(_answer(sock)):
-                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+            for kind, route in messages(_answer(sock)):
+                if kind in (DONE, ERROR):
                     return
-                yield message[1], message[_ROUTE.size :]
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The kind and the body of each message of an answer, which has as many as there was room for."""
-    while len(data) >= _HEADER.size:
-        length, kind, _, _, _ = _HEADER.unpack_from(data)
-        yield kind, data[_HEADER.size : length]
-        data = data[max(_HEADER.size, (length + 3) & ~3) :]
+                yield route[1], route[_ROUTE.size :]
 
 
 def _socket(pid: int) -> socket.socket:
@@ -125,10 +113,10 @@ def _socket_elsewhere(pid: int) -> socket.socket:
         os.close(namespace)
 
 
-def _numbered(messages: Sequence[bytes]) -> Iterator[bytes]:
-    for number, message in enumerate(messages, 1):
-        length, kind, flags, _, port = _HEADER.unpack_from(message)
-        yield _HEADER.pack(length, kind, flags, number, port) + message[_HEADER.size :]
+def _numbered(requests: Sequence[bytes]) -> Iterator[bytes]:
+    for number, each in enumerate(requests, 1):
+        length, kind, flags, _, port = HEADER.unpack_from(each)
+        yield HEADER.pack(length, kind, flags, number, port) + each[HEADER.size :]
 
 
 def _answer(sock: socket.socket) -> bytes:
@@ -142,33 +130,22 @@ def _acknowledgement(sock: socket.socket) -> OSError | None:
 
 def _error(answer: bytes) -> OSError | None:
     """What an answer says went wrong; None for an acknowledgement, or for data."""
-    _, kind, flags, _, _ = _HEADER.unpack_from(answer)
-    (number,) = struct.unpack_from("=i", answer, _HEADER.size)
-    if kind != _NLMSG_ERROR or not number:
+    _, kind, flags, _, _ = HEADER.unpack_from(answer)
+    (number,) = struct.unpack_from("=i", answer, HEADER.size)
+    if kind != ERROR or not number:
         return None
-    said = _attribute(answer[_HEADER.size + 4 + _HEADER.size :], _NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else b""
+    said = value_of(answer[HEADER.size + 4 + HEADER.size :], _NLMSGERR_ATTR_MSG) if flags & _NLM_F_ACK_TLVS else b""
     words = said.rstrip(b"\0").decode("utf-8", "replace")
     return OSError(-number, os.strerror(-number) + (f" ({words})" if words else ""))
 
 
 def _state(sock: socket.socket, name: str) -> int:
     """A device's operational state (RFC 2863)."""
-    attribute = name.encode() + b"\0"
-    body = _LINK.pack(0, 0, 0, 0, 0) + struct.pack("=HH", 4 + len(attribute), _IFLA_IFNAME) + attribute
-    sock.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body)
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, name.encode() + b"\0")
+    sock.send(message(_RTM_GETLINK, REQUEST, body))
     answer = _answer(sock)
     error = _error(answer)
     if error:
         error.filename = name
         raise error
-    return int.from_bytes(_attribute(answer[_HEADER.size + _LINK.size :], _IFLA_OPERSTATE), "little")
-
-
-def _attribute(attributes: bytes, wanted: int) -> bytes:
-    """The value of an attribute in a row of them (struct nlattr, each padded to four bytes); empty where it is not."""
-    while len(attributes) >= 4:
-        length, kind = struct.unpack_from("=HH", attributes)
-        if kind == wanted:
-            return attributes[4:length]
-        attributes = attributes[max(4, (length + 3) & ~3) :]
-    return b""
+    return int.from_bytes(value_of(answer[HEADER.size + _LINK.size :], _IFLA_OPERSTATE), "little")
