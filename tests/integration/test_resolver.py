@@ -6,16 +6,15 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from pycore.linux import libc
 from support.command import Command, wait_readable
+from support.netns import entered
 from support.resolving import SECONDS, Upstream, says
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libnftables", "ip")]
@@ -28,20 +27,6 @@ SLEEPER = 'image = "host"\ncommand = ["sleep", "infinity"]\nstop_signal = "KILL"
 def spec(name: str, containers: dict[str, str], networks: str = "") -> str:
     tables = [f"[container.{each}]\n{SLEEPER}{more}\n" for each, more in containers.items()]
     return f'name = "{name}"\n' + "\n".join(tables) + networks
-
-
-@contextmanager
-def inside(pid: int) -> Generator[None, None, None]:
-    """The test's own thread is in a container's network for a while; sockets made there stay there."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    libc.setns(theirs, libc.CLONE_NEWNET)
-    try:
-        yield
-    finally:
-        libc.setns(own, libc.CLONE_NEWNET)
-        os.close(own)
-        os.close(theirs)
 
 
 def about(pycore: Command, name: str) -> dict[str, object]:
@@ -62,7 +47,7 @@ def server_of(pid: int) -> str:
 def ask(pid: int, name: str, kind: str = "A", *, tcp: bool = False, seconds: float = SECONDS) -> dns.message.Message:
     """What a container is answered by the server that its resolv.conf names."""
     server, query = server_of(pid), dns.message.make_query(name, kind)
-    with inside(pid):
+    with entered(pid):
         return (dns.query.tcp if tcp else dns.query.udp)(query, server, timeout=seconds)
 
 
@@ -210,7 +195,7 @@ def test_a_flood_leaves_the_others_alone(pycore: Command) -> None:
     pycore("apply", pycore.write(spec("shop", {"web": "", "db": "", "flood": ""})))
     web, flood = pid_of(pycore, "shop/web"), pid_of(pycore, "shop/flood")
     server, over = server_of(flood), threading.Event()
-    with inside(flood):
+    with entered(flood):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def pour() -> None:
@@ -234,7 +219,7 @@ def test_nothing_of_the_loopback_but_the_resolver_is_reached(pycore: Command) ->
     pycore("apply", pycore.write(spec("shop", {"web": ""})))
     web = pid_of(pycore, "shop/web")
     port = int((pycore.run_dir / "resolver").read_text())
-    with inside(web):
+    with entered(web):
         direct = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with direct:
         direct.settimeout(0.3)

@@ -7,11 +7,25 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from pycore.linux import libc
 
 _OWN = "/proc/thread-self/ns/net"
+
+
+@contextmanager
+def entered(pid: int) -> Iterator[None]:
+    """The test's own thread is in the network namespace of a process for a while; sockets made there stay there."""
+    own = os.open(_OWN, os.O_RDONLY)
+    theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    libc.setns(theirs, libc.CLONE_NEWNET)
+    try:
+        yield
+    finally:
+        libc.setns(own, libc.CLONE_NEWNET)
+        os.close(own)
+        os.close(theirs)
 
 
 class Namespace:
@@ -31,18 +45,9 @@ class Namespace:
         self._process.kill()
         self._process.wait()
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> AbstractContextManager[None]:
         """The test's own thread is in it for a while."""
-        own = os.open(_OWN, os.O_RDONLY)
-        theirs = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
-        libc.setns(theirs, libc.CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            libc.setns(own, libc.CLONE_NEWNET)
-            os.close(own)
-            os.close(theirs)
+        return entered(self.pid)
 
     def run(self, command: str) -> str:
         """Run a command in it; its output."""
