@@ -261,6 +261,11 @@ class Host:
     """Likewise, for what does not stand in the way and may still not be as somebody wants it: ``plan`` and ``apply``
     say it, the same words for the same place once. None where nobody hears of it: a container is started again."""
 
+    def complain(self, problem: Problem) -> None:
+        """Note a problem that may be found again and again: in each phase, or for each container of a network."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     @property
     def instance(self) -> str:
         """A word that names this pycore on the host, for cgroups, links and nft tables: ``pycore`` for the usual

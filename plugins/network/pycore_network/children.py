@@ -22,9 +22,8 @@ def joined(container: Container, host: Host, kind: str) -> Iterator[Operation]:
         network = each.network
         parent = network.options["parent"]
         if parent not in host.look.links():
-            problem = Problem(PLACE, f"the network {network.name!r} is on {parent}, and this host has no such device")
-            if problem not in host.problems:
-                host.problems.append(problem)
+            message = f"the network {network.name!r} is on {parent}, and this host has no such device"
+            host.complain(Problem(PLACE, message))
         yield Lease(
             network.name, network.record(), network.directory, container.id, container.full_name, each.device,
             each.addresses,

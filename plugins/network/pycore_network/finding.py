@@ -126,6 +126,4 @@ def _differences(app: App, word: str, table: NetworkTable, network: Network, hos
 
 
 def _object(host: Host, message: str, hint: str | None = None) -> None:
-    problem = Problem(PLACE, message, hint)
-    if problem not in host.problems:
-        host.problems.append(problem)
+    host.complain(Problem(PLACE, message, hint))

@@ -257,6 +257,4 @@ def _reserved(host: Host, container: Container) -> Collection[str]:
 
 
 def _object(host: Host, word: str, message: str) -> None:
-    problem = Problem((*PLACE, word, "addresses"), message)
-    if problem not in host.problems:
-        host.problems.append(problem)
+    host.complain(Problem((*PLACE, word, "addresses"), message))

@@ -147,6 +147,4 @@ def _program(look: Look) -> str:
 
 
 def _object(host: Host, message: str, hint: str) -> None:
-    problem = Problem(("network", "driver"), message, hint)
-    if problem not in host.problems:
-        host.problems.append(problem)
+    host.complain(Problem(("network", "driver"), message, hint))

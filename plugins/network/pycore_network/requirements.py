@@ -30,8 +30,7 @@ def object_without_power(host: Host) -> None:
     if not host.look.owns_network():
         message = "networks of the host's own need power over its network, which this user has not"
         problem = Problem(("network", "driver"), message, 'network = "pasta", or sudo pycore ...')
-        if problem not in host.problems:
-            host.problems.append(problem)
+        host.complain(problem)
 
 
 def libnftables() -> Requirement:
