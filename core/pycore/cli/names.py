@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pycore.cli.rows import labels_of, state_of
 from pycore.engine import Engine
@@ -38,11 +38,15 @@ class Filter:
         return all(any(_fits(record, key, value) for value in values) for key, values in self._wanted.items())
 
 
+def has_label(labels: Mapping[str, str], asked: str) -> bool:
+    """Whether a thing has the label that ``--filter label=`` asks for: KEY, or KEY=VALUE."""
+    name, equals, text = asked.partition("=")
+    return name in labels and (not equals or labels[name] == text)
+
+
 def _fits(record: ContainerRecord, key: str, value: str) -> bool:
     if key == "label":
-        labels = labels_of(record)
-        name, equals, text = value.partition("=")
-        return name in labels and (not equals or labels[name] == text)
+        return has_label(labels_of(record), value)
     if key == "name":
         return value in record.full_name
     found = {"app": record.app, "status": state_of(record), "health": record.health or "none"}[key]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pycore.cli.names import has_label
 from pycore.cli.parser import Verb
 from pycore.cli.screen import Cell, Column
 from pycore.cli.session import Session
@@ -172,9 +173,7 @@ def _fits(row: _Row, key: str, value: str) -> bool:
     if key == "dangling":
         return (not row.name) == (value in ("true", "1"))
     if key == "label":
-        labels: Mapping[str, str] = row.image.config.run.labels if row.image else {}
-        name, equals, text = value.partition("=")
-        return name in labels and (not equals or labels[name] == text)
+        return row.image is not None and has_label(row.image.config.run.labels, value)
     names = (row.repository, f"{row.repository}:{row.tag}", row.name, row.name.rpartition(":")[0])
     return any(fnmatch.fnmatchcase(name, value) for name in names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 
+from pycore.cli.names import has_label
 from pycore.cli.screen import Cell, Column
 from pycore.cli.session import Session
 from pycore.errors import UsageError
@@ -84,11 +85,10 @@ def _filter(word: str, used: Mapping[str, Sequence[str]]) -> Callable[[Network],
     if key in ("dangling", "internal") and value not in ("true", "false", "1", "0"):
         raise UsageError(f"--filter {word}: must be true or false")
     yes = value in ("true", "1")
-    label, text_given, text = value.partition("=")
     fits: dict[str, Callable[[Network], bool]] = {
         "name": lambda network: value in network.name,
         "driver": lambda network: network.driver == value,
-        "label": lambda network: label in network.labels and (not text_given or network.labels[label] == text),
+        "label": lambda network: has_label(network.labels, value),
         "dangling": lambda network: bool(used.get(network.name)) != yes,
         "internal": lambda network: network.internal == yes,
     }
