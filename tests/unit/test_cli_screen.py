@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import resource
+import select
 import socket
 import struct
 import subprocess
@@ -62,7 +63,12 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def shown(outside: int) -> str:
-    return os.read(outside, 1 << 16).decode()
+    """All that was written: the kernel hands over no more than a piece of it at a time."""
+    found, waiting = os.read(outside, 1 << 16), select.poll()
+    waiting.register(outside, select.POLLIN)
+    while waiting.poll(0):
+        found += os.read(outside, 1 << 16)
+    return found.decode()
 
 
 def plain(text: str) -> str:

@@ -25,8 +25,21 @@ pytestmark = pytest.mark.root
 DATA = tar(entry("d"), entry("d/\udcff", os.urandom(3 << 20), mode=0o4755, uid=7), entry("x", b"y"))
 
 
-def children() -> list[str]:
+def _all_children() -> list[str]:
     return Path("/proc/thread-self/children").read_text().split()
+
+
+_OTHERS: list[str] = []
+"""Children that tests of other things have left to this process."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    _OTHERS[:] = _all_children()
+
+
+def children() -> list[str]:
+    return [each for each in _all_children() if each not in _OTHERS]
 
 
 def unpacked(tree: Path, data: bytes, recipe: Path | None = None) -> str:
