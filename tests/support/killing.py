@@ -120,7 +120,7 @@ class Place:
         return found | {f"file {path}" for path in self._files()}
 
     def bridges(self) -> set[str]:
-        from pycore_network.addresses import bridge_of
+        from pycore_network.networks import bridge_of
 
         return {bridge_of(self.host, name) for name in ("shop_default", "run")}
 
