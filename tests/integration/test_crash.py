@@ -159,6 +159,7 @@ def clean_up(place: Place, engine: Engine | None = None) -> None:
     for name in {record.app for record in engine.containers()} | {app.name for app in engine.state.apps()}:
         engine.down(name)
     not_amiss(engine)
+    engine.plugins.idle(engine.host())  # as a supervisor has it done that has nothing else to do
     engine.close()
 
 

@@ -18,6 +18,7 @@ Whatever is in its place is whole, and was on the disk before it came there. Wha
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -477,18 +478,37 @@ def _private(path: str, flags: int) -> int:
 
 
 def _replace(place: Path, data: bytes, aside: Path, mode: int) -> None:
-    """A file with this content, whole or not at all, also if the power goes."""
+    """A file with this content, whole or not at all, also if the power goes.
+
+    Until it is on the disk it has no name, where the file system can do that: who is killed meanwhile leaves nothing.
+    """
     part = aside / f"{secrets.token_hex(16)}.part"
+    fd, named = _nameless(aside), False
+    if fd < 0:
+        fd, named = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), True
     try:
-        with open(part, "xb", opener=_private) as file:
-            os.fchmod(file.fileno(), mode)
+        with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(fd)
+            if not named:
+                # Python follows the link only where a directory is given, whatever follow_symlinks says.
+                os.link(f"/proc/self/fd/{fd}", part, src_dir_fd=fd, follow_symlinks=True)
         os.rename(part, place)
     finally:
         part.unlink(missing_ok=True)
     _sync_directory(place.parent)
+
+
+def _nameless(directory: Path) -> int:
+    """A file without a name (O_TMPFILE of open(2)); -1 where the file system has none."""
+    try:
+        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        return -1
 
 
 def _sync_directory(path: Path) -> None:
