@@ -1,4 +1,4 @@
-"""Has the kernel forget connections that go by way of ports of this host (linux/netfilter/nfnetlink_conntrack.h)."""
+"""Lists connections that the kernel tracks, and has it forget some (linux/netfilter/nfnetlink_conntrack.h)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SOURCE = {socket.AF_INET: 1, socket.AF_INET6: 3}
 _DESTINATION = {socket.AF_INET: 2, socket.AF_INET6: 4}
 _NUMBER, _DESTINATION_PORT = 1, 3
 _FILTER_ORIGINAL = 1
-_BY_NUMBER, _BY_DESTINATION_PORT = 1 << 3, 1 << 5
+_BY_SOURCE, _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 """Bits of CTA_FILTER_ORIG_FLAGS (ctnetlink_filter_flags in nf_conntrack_netlink.c)."""
 _LARGE = 1 << 16
 _NO_TRACKING = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
@@ -36,6 +36,10 @@ class Flow:
     """A connection as the kernel tracks it."""
 
     family: socket.AddressFamily
+    protocol: int
+    """As IP numbers them."""
+    source: str
+    """Where its first packet came from."""
     destination: str
     """Where its first packet was sent to."""
     port: int
@@ -48,19 +52,22 @@ class Flow:
 def flows(protocol: str, ports: tuple[int, int], version: int) -> list[Flow]:
     """Connections whose first packet was sent to one of these ports, given by the first and the last.
 
-    ``version`` of IP is 4 or 6. Raises OSError. Where the kernel tracks no connection at all, it is not asked: to look
-    through an empty table takes it milliseconds.
+    ``version`` of IP is 4 or 6. Raises OSError.
     """
-    if not _count():
-        return []
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    try:
-        with nfnetlink.open_socket() as sock:
-            return list(_listed(sock, family, PROTOCOLS[protocol], ports))
-    except OSError as error:
-        if error.errno in _NO_TRACKING:
-            return []
-        raise
+    port = attribute(_DESTINATION_PORT, ports[0].to_bytes(2, "big"))
+    numbers = attribute(_NUMBER, bytes([PROTOCOLS[protocol]])) + port
+    # The kernel picks by the port where it is one; a row of them is picked from here.
+    bits = _BY_NUMBER | (_BY_DESTINATION_PORT if ports[0] == ports[1] else 0)
+    found = _listed(family, attribute(_PROTOCOL | NESTED, numbers), bits)
+    return [flow for flow in found if ports[0] <= flow.port <= ports[1]]
+
+
+def flows_from(source: str) -> list[Flow]:
+    """Connections whose first packet came from an address. Raises OSError."""
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    address = attribute(_SOURCE[family], socket.inet_pton(family, source))
+    return _listed(family, attribute(_ADDRESSES | NESTED, address), _BY_SOURCE)
 
 
 def forget(unwanted: Collection[Flow]) -> None:
@@ -85,14 +92,25 @@ def _count() -> int:
         return 0
 
 
-def _listed(sock: socket.socket, family: socket.AddressFamily, protocol: int, ports: tuple[int, int]) -> Iterator[Flow]:
-    """The kernel picks by protocol, and by the port where it is one; a row of them is picked from here."""
-    one = ports[0] == ports[1]
-    numbers = attribute(_NUMBER, bytes([protocol])) + attribute(_DESTINATION_PORT, ports[0].to_bytes(2, "big"))
-    bits = _BY_NUMBER | (_BY_DESTINATION_PORT if one else 0)
-    wanted = attribute(_ORIGINAL | NESTED, attribute(_PROTOCOL | NESTED, numbers))
+def _listed(family: socket.AddressFamily, original: bytes, bits: int) -> list[Flow]:
+    """Those whose first packet is like what stands in ``original``, as far as ``bits`` say to look at it. Where the
+    kernel tracks no connection at all, it is not asked: to look through an empty table takes it milliseconds.
+    """
+    if not _count():
+        return []
+    wanted = attribute(_ORIGINAL | NESTED, original)
     picked = attribute(_FILTER | NESTED, attribute(_FILTER_ORIGINAL, struct.pack("=I", bits)))
-    sock.send(nfnetlink.request(_GET, REQUEST | DUMP, family, wanted + picked))
+    try:
+        with nfnetlink.open_socket() as sock:
+            sock.send(nfnetlink.request(_GET, REQUEST | DUMP, family, wanted + picked))
+            return list(_received(sock, family))
+    except OSError as error:
+        if error.errno in _NO_TRACKING:
+            return []
+        raise
+
+
+def _received(sock: socket.socket, family: socket.AddressFamily) -> Iterator[Flow]:
     while True:
         for kind, body in messages(sock.recv(_LARGE)):
             if kind == DONE:
@@ -100,9 +118,7 @@ def _listed(sock: socket.socket, family: socket.AddressFamily, protocol: int, po
             if kind == ERROR:
                 (number,) = struct.unpack_from("=i", body)
                 raise OSError(-number, "connections cannot be listed")
-            flow = _flow(family, nfnetlink.split(body)[1])
-            if ports[0] <= flow.port <= ports[1]:
-                yield flow
+            yield _flow(family, nfnetlink.split(body)[1])
 
 
 def _all(data: bytes) -> dict[int, bytes]:
@@ -118,9 +134,12 @@ def _flow(family: socket.AddressFamily, body: bytes) -> Flow:
         for kind, nested in ((_ORIGINAL, NESTED), (_ID, 0), (_ZONE, 0))
         if kind in found
     )
+    addresses = _all(original[_ADDRESSES])
     return Flow(
         family,
-        socket.inet_ntop(family, _all(original[_ADDRESSES])[_DESTINATION[family]]),
+        numbers[_NUMBER][0],
+        socket.inet_ntop(family, addresses[_SOURCE[family]]),
+        socket.inet_ntop(family, addresses[_DESTINATION[family]]),
         int.from_bytes(numbers.get(_DESTINATION_PORT, b""), "big"),
         socket.inet_ntop(family, _all(reply[_ADDRESSES])[_SOURCE[family]]),
         name,

@@ -522,6 +522,12 @@ class Kernel(Look):
 
         return conntrack.flows(protocol, ports, version)
 
+    def flows_from(self, source: str) -> list[Flow]:
+        """Connections that the kernel tracks, which were begun from an address. Raises OSError."""
+        from pycore.linux import conntrack
+
+        return conntrack.flows_from(source)
+
     def forget_flows(self, unwanted: Sequence[Flow]) -> None:
         """Have the kernel forget connections: their next packet is a first one again. Raises OSError."""
         from pycore.linux import conntrack

@@ -780,6 +780,9 @@ class FakeKernel(Kernel):
             if of == protocol and flow.family == family and ports[0] <= flow.port <= ports[1]
         ]
 
+    def flows_from(self, source: str) -> list[Flow]:
+        return [flow for _, flow in self.tracked if flow.source == source]
+
     @_act
     def forget_flows(self, unwanted: Sequence[Flow]) -> None:
         self.tracked = [each for each in self.tracked if each[1] not in unwanted]
