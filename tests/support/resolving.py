@@ -13,8 +13,9 @@ import dns.query
 import dns.rdatatype
 import dns.rrset
 from pycore.linux.kernel import Kernel
+from pycore_network.egress.policy import Egress
 from pycore_network.known import Known, path_of
-from pycore_network.resolver.policy import Free, Policy
+from pycore_network.resolver.policy import Policy
 from pycore_network.resolver.running import Running
 from pycore_network.resolver.tables import Tables
 from pycore_network.resolver.upstream import Server
@@ -112,7 +113,7 @@ class World:
     """A run dir, and a resolver that answers from it."""
 
     def __init__(self, run_dir: Path, policy: Policy | None = None) -> None:
-        self.run_dir, self.policy = run_dir, policy or Free()
+        self.run_dir, self.policy = run_dir, policy or Egress(Kernel(), str(run_dir), "nobody")
         self.servers: Sequence[Server] = ()
         self._tables = Tables(run_dir)
         udp, tcp = both()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import pydantic
 from pycore.hookspecs import Host, Service, hookimpl
@@ -21,8 +21,10 @@ from pycore_network.memberships import Membership, memberships
 from pycore_network.networks import BRIDGE, AddressText
 from pycore_network.ops.names import NameFile, NameFiles
 from pycore_network.ops.pasta import RESOLVER
-from pycore_network.resolver.policy import Free
 from pycore_network.resolver.service import ResolverService
+
+if TYPE_CHECKING:
+    from pycore_network.resolver.policy import Policy
 
 _FILES = ("hosts", "hostname", "resolv.conf")
 
@@ -87,7 +89,13 @@ def pycore_sections() -> list[type[Section]]:
 @hookimpl
 def pycore_service(host: Host, kernel: Kernel) -> Service:
     """The resolver."""
-    return ResolverService(host, kernel, Free)
+
+    def policy() -> Policy:
+        from pycore_network.egress.policy import Egress
+
+        return Egress(kernel, str(host.run_dir), host.instance)
+
+    return ResolverService(host, kernel, policy)
 
 
 @hookimpl

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 
+LEARNED = ("learned", "learned_any", "learned6", "learned6_any")
+"""Sets of the table of frames, filled by answers to queries for names; their elements go by themselves."""
+
 _INET = """
 table inet {table} {{
     # Devices of our networks, each also beside itself: traffic that stays within one. Then those without a way out,
@@ -71,6 +74,19 @@ table inet {table} {{
             {{ ip saddr limit rate over 500/second burst 1000 packets }} drop
     }}
 
+    # What a container sends that its egress does not name: only answers, and queries for names, whose mark stays.
+    # Before anybody's mangle rules, which may set marks of their own; after conntrack, before addresses are translated.
+    chain egress {{
+        type filter hook prerouting priority -175; policy accept;
+        iifname != @bridges accept
+        meta mark & {mark} == 0 accept
+        meta l4proto {{ tcp, udp }} th dport 53 fib daddr . iif type local accept
+        meta mark set meta mark & {others}
+        ct state established,related accept
+        fib daddr type {{ local, unicast }} reject with icmpx admin-prohibited
+        drop
+    }}
+
     chain published {{
         meta l4proto {{ tcp, udp, sctp }} dnat ip to ip daddr . meta l4proto . th dport map @ports_at
         meta l4proto {{ tcp, udp, sctp }} dnat ip to meta l4proto . th dport map @ports
@@ -130,9 +146,11 @@ table inet {table} {{
     }}
 
     # Into a network comes what it asked for and what goes to a published port; other traffic is not our business.
+    # Neighbour discovery is of one link (RFC 4861): routed, it would be a way past a container's egress.
     chain forward {{
         type filter hook forward priority filter; policy accept;
         iifname . oifname @within accept
+        iifname @bridges icmpv6 type {{ {discovery} }} drop
         iifname @internal drop
         oifname @internal drop
         oifname @bridges ct state established,related accept
@@ -141,9 +159,11 @@ table inet {table} {{
         oifname @bridges drop
     }}
 
+    # Queries come to the resolver or to nobody: the host may have another one at the same port.
     # Of the host a network without a way out reaches its gateway alone, not what is on other addresses.
     chain input {{
         type filter hook input priority filter; policy accept;
+        iifname @bridges meta mark & {mark} != 0 ct status & dnat == 0 drop
         iifname != @internal accept
         ct state established,related accept
         ct status dnat accept
@@ -163,6 +183,26 @@ table bridge {table} {{
     set addresses6 {{ type ifname . ipv6_addr; }}
     set targets {{ typeof iifname . @th,64,128; }}
 
+    # Devices of containers that may send to what is named alone: by their specs, and by answers to queries for names.
+    # Then who may be answered within a bridge, where connections need not be tracked.
+    set bound {{ type ifname; }}
+    set allowed {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; }}
+    set allowed_any {{ type ipv4_addr . ipv4_addr; flags interval; }}
+    set allowed6 {{ type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags interval; }}
+    set allowed6_any {{ type ipv6_addr . ipv6_addr; flags interval; }}
+    set learned {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags timeout; }}
+    set learned_any {{ type ipv4_addr . ipv4_addr; flags timeout; }}
+    set learned6 {{ type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags timeout; }}
+    set learned6_any {{ type ipv6_addr . ipv6_addr; flags timeout; }}
+    set heard {{
+        type ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service; size 1048576; flags dynamic,timeout;
+    }}
+    set heard6 {{
+        type ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service; size 1048576; flags dynamic,timeout;
+    }}
+    set pinged {{ type ipv4_addr . ipv4_addr; size 65536; flags dynamic,timeout; }}
+    set pinged6 {{ type ipv6_addr . ipv6_addr; size 65536; flags dynamic,timeout; }}
+
     # Before the bridge learns where an address is.
     chain prerouting {{
         type filter hook prerouting priority -300; policy accept;
@@ -172,7 +212,7 @@ table bridge {table} {{
     # From a container come frames of its own: no other addresses, no other protocols, no word of a router.
     chain own {{
         iifname . ether saddr != @macs drop
-        ether type ip iifname . ip saddr @addresses accept
+        ether type ip iifname . ip saddr @addresses goto egress
         ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 iifname . arp saddr ether @macs goto own_arp
         ether type ip6 goto own_ip6
         drop
@@ -188,16 +228,76 @@ table bridge {table} {{
     chain own_ip6 {{
         icmpv6 type {{ nd-router-advert, nd-redirect }} drop
         icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets drop
-        iifname . ip6 saddr @addresses6 accept
+        iifname . ip6 saddr @addresses6 goto egress6
         ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets accept
         ip6 saddr :: icmpv6 type {{ mld-listener-report, mld2-listener-report, nd-router-solicit }} accept
         drop
+    }}
+
+    # What its egress does not name is marked: whether it answers somebody is known only later.
+    chain egress {{
+        iifname != @bound accept
+        ip saddr . ip daddr . meta l4proto . th dport @allowed accept
+        ip saddr . ip daddr @allowed_any accept
+        ip saddr . ip daddr . meta l4proto . th dport @learned accept
+        ip saddr . ip daddr @learned_any accept
+        meta mark set meta mark | {mark} accept
+    }}
+
+    chain egress6 {{
+        iifname != @bound accept
+        icmpv6 type {{ {discovery} }} accept
+        ip6 saddr . ip6 daddr . meta l4proto . th dport @allowed6 accept
+        ip6 saddr . ip6 daddr @allowed6_any accept
+        ip6 saddr . ip6 daddr . meta l4proto . th dport @learned6 accept
+        ip6 saddr . ip6 daddr @learned6_any accept
+        meta mark set meta mark | {mark} accept
+    }}
+
+    # Within a bridge. What somebody else has begun is answered: a connection until it is silent for ten minutes.
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname @bound meta mark & {mark} != 0 jump answers
+        oifname @bound jump listen
+    }}
+
+    chain answers {{
+        meta mark set meta mark & {others}
+        ip saddr . ip daddr . meta l4proto . th sport . th dport @heard return
+        ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @heard6 return
+        icmp type echo-reply ip saddr . ip daddr @pinged return
+        icmpv6 type echo-reply ip6 saddr . ip6 daddr @pinged6 return
+        drop
+    }}
+
+    chain listen {{
+        icmp type echo-request update @pinged {{ ip daddr . ip saddr timeout 10s }}
+        icmpv6 type echo-request update @pinged6 {{ ip6 daddr . ip6 saddr timeout 10s }}
+        meta l4proto {{ udp, sctp }} goto listen_always
+        tcp flags & (syn | ack) == syn goto listen_always
+        meta l4proto != tcp return
+        ip daddr . ip saddr . meta l4proto . th dport . th sport @heard goto listen_always
+        ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport @heard6 goto listen_always
+    }}
+
+    chain listen_always {{
+        update @heard {{ ip daddr . ip saddr . meta l4proto . th dport . th sport timeout 10m }}
+        update @heard6 {{ ip6 daddr . ip6 saddr . meta l4proto . th dport . th sport timeout 10m }}
     }}
 }}
 """
 
 
-_OF_RULES = ("resolver", "askers", "loopback6")
+_MARK = 0x20000000
+"""A packet that a container's egress does not name, between the two tables."""
+_DISCOVERY = (
+    "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld2-listener-report, "
+    "mld-listener-done"
+)
+"""What IPv6 needs on a link."""
+_WORDS = {"mark": f"{_MARK:#010x}", "others": f"{_MARK ^ 0xFFFFFFFF:#010x}", "discovery": _DISCOVERY}
+
+_OF_RULES = ("resolver", "askers", "loopback6", *LEARNED, "heard", "heard6", "pinged", "pinged6")
 PLACES = {
     family: tuple(name for name in re.findall(r"(?:set|map) (\w+) \{", text) if name not in _OF_RULES)
     for family, text in (("inet", _INET), ("bridge", _BRIDGE))
@@ -207,7 +307,7 @@ PLACES = {
 
 def create(table: str) -> str:
     """Make the tables, empty. For tables that are not there."""
-    return _INET.format(table=table) + _BRIDGE.format(table=table)
+    return _INET.format(table=table, **_WORDS) + _BRIDGE.format(table=table, **_WORDS)
 
 
 def delete(table: str) -> str:

@@ -293,6 +293,9 @@ class Strict:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, tuple[str, ...], int]] = []
 
+    def renew(self) -> None:
+        pass
+
     def binds(self, container: str) -> bool:
         return container == "w1"
 

@@ -14,8 +14,8 @@ from pycore.errors import PycoreError
 from pycore.hookspecs import Host
 from pycore.linux.kernel import Kernel
 from pycore.testing.fake import FakeKernel
+from pycore_network.egress.policy import Egress
 from pycore_network.resolver import place
-from pycore_network.resolver.policy import Free
 from pycore_network.resolver.service import ResolverService
 
 RUN = Path("/run/here")
@@ -33,9 +33,16 @@ def kernel() -> FakeKernel:
     return kernel
 
 
+def made(kernel: FakeKernel) -> ResolverService:
+    host = Host(kernel, RUN, Path("/var/lib/here"))
+    return ResolverService(host, kernel, lambda: Egress(kernel, str(RUN), "here"))
+
+
 @pytest.fixture
 def service(kernel: FakeKernel) -> Iterator[ResolverService]:
-    service = ResolverService(Host(kernel, RUN, Path("/var/lib/here")), kernel, Free)
+    service = ResolverService(
+        Host(kernel, RUN, Path("/var/lib/here")), kernel, lambda: Egress(kernel, str(RUN), "here")
+    )
     yield service
     service.close()
 
@@ -63,7 +70,9 @@ def test_the_next_engine_takes_the_same_port(kernel: FakeKernel, service: Resolv
     service.changed()  # somebody's last operation, after the end
     assert threads() == []
     kernel.replace(place.path_of(RUN), "950")
-    following = ResolverService(Host(kernel, RUN, Path("/var/lib/here")), kernel, Free)
+    following = ResolverService(
+        Host(kernel, RUN, Path("/var/lib/here")), kernel, lambda: Egress(kernel, str(RUN), "here")
+    )
     following.changed()
     assert place.recorded(kernel, RUN) == 950
     following.close()

@@ -9,6 +9,10 @@ from typing import Protocol
 class Policy(Protocol):
     """Asked on the resolver's thread, for each query: all of it is quick. Containers are given by their ids."""
 
+    def renew(self) -> None:
+        """Something has changed on the host, perhaps what is said here."""
+        ...
+
     def binds(self, container: str) -> bool:
         """Whether it says anything of a container at all: of others, nothing more is asked or told."""
         ...
@@ -27,18 +31,3 @@ class Policy(Protocol):
         When it returns, the container may use them: the answer is sent then.
         """
         ...
-
-
-class Free:
-    """Nobody is bound."""
-
-    def binds(self, container: str) -> bool:
-        """No."""
-        return False
-
-    def may_ask(self, container: str, name: str) -> bool:
-        """Yes."""
-        return True
-
-    def answered(self, container: str, name: str, addresses: Sequence[str], ttl: int) -> None:
-        """It does not matter."""

@@ -60,6 +60,7 @@ class Resolver:
         """Answer a query; ``reply`` is called once, now or later."""
         if self._tables.renew():
             self._kept.clear()
+            self._policy.renew()
         asker = self._tables.asker(source)
         key = (asker.id if asker else "", stream, data[2:])
         known = self._kept.get(key)
@@ -97,13 +98,14 @@ class Resolver:
         reply(wire.with_id(known.next(), identity))
 
     def _heard(self, asker: Asker, query: Query, reply: Reply, response: bytes | None) -> None:
-        """Pass on what a server has answered."""
+        """Pass on what a server has answered. It does not say who of our own containers may be reached."""
         if response is None:
             reply(wire.failed(query))
             return
         if query.wants_addresses and self._policy.binds(asker.id):
             learned = wire.learned(response)
-            self._policy.answered(asker.id, query.name, learned.addresses, learned.ttl)
+            elsewhere = [each for each in learned.addresses if not self._tables.is_ours(each)]
+            self._policy.answered(asker.id, query.name, elsewhere, learned.ttl)
         reply(response if len(response) <= query.room else wire.cut(query))
 
 

@@ -149,6 +149,11 @@ class Tables:
             self._askers[address] = self._asker(address)
         return self._askers[address]
 
+    def is_ours(self, address: str) -> bool:
+        """Whether an address is in any of the networks."""
+        parsed = ip_address(address)
+        return any(parsed in subnet for place in self._places.values() for subnet in place.network.subnets)
+
     def _asker(self, address: str) -> Asker | None:
         networks = [self._places[name].network for name in sorted(self._places)]
         member = next((network.by_address[address] for network in networks if address in network.by_address), None)

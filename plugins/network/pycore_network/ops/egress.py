@@ -1,0 +1,287 @@
+"""What a container may send to: elements that say so, and files that tell the resolver which names it may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Self
+
+from pycore.linux.look import Look
+from pycore.ops import Context, Operation
+from pycore.steps import Step
+
+from pycore_network.ops import rules
+from pycore_network.ops.lease import concerning
+
+if TYPE_CHECKING:
+    from pycore_network.elements import Element
+
+DIRECTORY = "egress"
+"""Of a file for each such operation, in the run dir."""
+LARGE = 1 << 16
+"""Bytes: more than such a file has."""
+_COMMENT = 110
+"""Characters of a container's name that stand beside a learned address: with what follows, nft takes 128 bytes."""
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+
+@dataclass(frozen=True)
+class _Egress(Operation):
+    """A part of what a container may send to; all parts of one live and die by themselves, so that a change of one
+    leaves the others as they are.
+    """
+
+    step = Step.NETWORK
+    directory: str
+    table: str
+    container: str
+    """The id."""
+    name: str
+    """``APP/NAME``."""
+    addresses: tuple[str, ...]
+    """The container's."""
+
+    @classmethod
+    def of(cls, text: str) -> Self | None:
+        """The one that has written a file; None where that was another kind. Raises ValueError for anything else."""
+        try:
+            found: dict[str, Any] = json.loads(text.partition("\n")[0])
+            if found.pop("kind") != cls.__name__:
+                return None
+            found["addresses"] = tuple(found["addresses"])
+            return cls(**found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not what is kept of a container's egress: {error!r}") from None
+
+    def depth(self) -> int:
+        return 1  # the network makes the tables
+
+    def elements(self) -> list[Element]:
+        """What is put into the tables."""
+        raise NotImplementedError
+
+    def do(self, ctx: Context) -> None:
+        ctx.kernel.mkdir(self.directory)
+        with ctx.kernel.locked(self._networks), concerning(self.path):
+            ctx.kernel.replace(self.path, self._text())
+            rules.put(ctx.kernel, self.table, self.elements())
+
+    def undo(self, ctx: Context) -> None:
+        with concerning(self.path):
+            if ctx.kernel.exists(self._networks):
+                with ctx.kernel.locked(self._networks):
+                    rules.withdraw(ctx.kernel, self.table, self.elements())
+                    self.forget(ctx)
+            if ctx.kernel.exists(self.path):
+                ctx.kernel.unlink(self.path)
+
+    def forget(self, ctx: Context) -> None:
+        """Let nothing go on that was allowed by it."""
+
+    def probe(self, ctx: Context) -> bool | None:
+        try:
+            is_kept = ctx.kernel.read(self.path, LARGE) == self._text()
+        except FileNotFoundError:
+            return False
+        return is_kept and rules.in_force(ctx.kernel, self.table, self.elements())
+
+    @property
+    def path(self) -> str:
+        """Its file, which has another name where anything else is said: a look at the names tells every change."""
+        return f"{self.directory}/{self.container}-{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """What tells it from others."""
+        return hashlib.sha256(self._line().encode()).hexdigest()[:12]
+
+    @property
+    def _networks(self) -> str:
+        return f"{self.directory.rpartition('/')[0]}/networks"
+
+    def _line(self) -> str:
+        return json.dumps({"kind": type(self).__name__, **asdict(self)})
+
+    def _text(self) -> str:
+        from pycore_network.ops import kept
+
+        return f"{self._line()}\n{kept.text(self.table, self.elements()) if self.elements() else ''}"
+
+
+@dataclass(frozen=True)
+class Bind(_Egress):
+    """Nothing leaves a container's device any more but what is allowed, and answers.
+
+    It is in force before the device is there, and stays through restarts. The connections of a container that is bound
+    while it runs count as new ones from then on.
+    """
+
+    device: str
+    """The host's end."""
+
+    def elements(self) -> list[Element]:
+        from pycore_network.elements import BRIDGE, Element
+
+        return [Element(BRIDGE, "bound", f'"{self.device}"', who=self.name)]
+
+    def do(self, ctx: Context) -> None:
+        super().do(ctx)
+        if ctx.pid:
+            for address in self.addresses:
+                ctx.kernel.forget_flows(ctx.kernel.flows_from(address))
+
+    def explain(self) -> str:
+        return f"bind {self.device}: nothing leaves it but what is allowed; nft table bridge {self.table}"
+
+
+@dataclass(frozen=True)
+class AllowNetwork(_Egress):
+    """Ports of all addresses in a network."""
+
+    network: str
+    protocol: str
+    """Empty for all there are."""
+    first: int
+    last: int
+
+    def elements(self) -> list[Element]:
+        from pycore_network.elements import BRIDGE, Element
+
+        place = ("allowed6" if ":" in self.network else "allowed") + ("" if self.protocol else "_any")
+        ports = f" . {self.protocol} . {_row(self.first, self.last)}" if self.protocol else ""
+        own = [each for each in self.addresses if (":" in each) == (":" in self.network)]
+        return [Element(BRIDGE, place, f"{address} . {_bare(self.network)}{ports}", who=self.name) for address in own]
+
+    def forget(self, ctx: Context) -> None:
+        network = ip_network(self.network)
+        _forget(ctx, self, lambda destination: ip_address(destination) in network)
+
+    def explain(self) -> str:
+        return f"allow {_words(self.network, self)} to {self.name}"
+
+
+@dataclass(frozen=True)
+class AllowName(_Egress):
+    """Ports of the addresses that a name turns out to have: the resolver puts them in when it answers, for as long as
+    the answer may be remembered (:mod:`pycore_network.egress.policy`).
+    """
+
+    host: str
+    """A name, or ``*.`` and one for all below it."""
+    protocol: str
+    """Empty for all there are."""
+    first: int
+    last: int
+
+    def elements(self) -> list[Element]:
+        return []
+
+    def learned(self, address: str) -> list[Element]:
+        """What allows an address that the name has."""
+        from pycore_network.elements import BRIDGE, Element
+
+        place = ("learned6" if ":" in address else "learned") + ("" if self.protocol else "_any")
+        ports = [f" . {self.protocol} . {port}" for port in range(self.first, self.last + 1)] if self.protocol else [""]
+        own = [each for each in self.addresses if (":" in each) == (":" in address)]
+        return [Element(BRIDGE, place, f"{each} . {address}{port}", who=self._who) for each in own for port in ports]
+
+    @property
+    def _who(self) -> str:
+        return f"{self.name[:_COMMENT]} {self.mark}"
+
+    def forget(self, ctx: Context) -> None:
+        known = list(_noted(ctx.kernel, self.table, self._who))
+        rules.withdraw(ctx.kernel, self.table, known)
+        there = {element.key.split(" . ")[1] for element in known}
+        _forget(ctx, self, there.__contains__)
+
+    def explain(self) -> str:
+        return f"allow {_words(self.host, self)} to {self.name}, whatever its addresses turn out to be"
+
+
+def all_in(look: Look, directory: str) -> Iterator[Bind | AllowNetwork | AllowName]:
+    """What the files of a directory say; what has just gone, or is no such file, is left out."""
+    for name in look.listdir(directory):
+        found = read(look, f"{directory}/{name}")
+        if found:
+            yield found
+
+
+def read(look: Look, path: str) -> Bind | AllowNetwork | AllowName | None:
+    """What a file says; None where it is gone, or no such file."""
+    with suppress(FileNotFoundError, ValueError):
+        text = look.read(path, LARGE)
+        return Bind.of(text) or AllowNetwork.of(text) or AllowName.of(text)
+    return None
+
+
+def _row(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _bare(network: str) -> str:
+    """As nft lists it: one address alone has no prefix."""
+    address, _, length = network.partition("/")
+    return address if length == ("128" if ":" in address else "32") else network
+
+
+def _words(host: str, allowed: AllowNetwork | AllowName) -> str:
+    where = f"[{host}]" if ":" in host else host
+    return f"{where}:{_row(allowed.first, allowed.last)}/{allowed.protocol}" if allowed.protocol else f"{where}:*"
+
+
+def _noted(look: Look, table: str, who: str) -> Iterator[Element]:
+    """Addresses that were learned by one operation, given by the comment beside them."""
+    from pycore_network.elements import BRIDGE, Element
+    from pycore_network.ruleset import LEARNED
+
+    for place in LEARNED:
+        for values, comment in _listed(look, table, place):
+            if comment == who:
+                yield Element(BRIDGE, place, " . ".join(values), who=who)
+
+
+def _listed(look: Look, table: str, place: str) -> Iterator[tuple[list[str], str]]:
+    """The values of each element's key, and its comment; nothing where the tables are gone, or the library."""
+    from pycore_network.elements import BRIDGE
+
+    try:
+        found = json.loads(look.nft_contents(f"{BRIDGE} {table}", place))
+    except OSError:
+        return
+    for element in (each["elem"] for entry in found["nftables"] for each in entry.get("set", {}).get("elem", ())):
+        yield [str(value) for value in element["val"]["concat"]], element.get("comment", "")
+
+
+def _forget(ctx: Context, allowed: AllowNetwork | AllowName, meant: Callable[[str], bool]) -> None:
+    """Let connections that a container has begun not go on, as far as they were allowed by an operation: neither those
+    that the kernel tracks nor those within a bridge. Where no process is any more nobody goes on sending.
+    """
+    if ctx.pid:
+        for address in allowed.addresses:
+            known = ctx.kernel.flows_from(address)
+            ctx.kernel.forget_flows([
+                flow for flow in known if _by_port(allowed, flow.protocol, flow.port) and meant(flow.destination)
+            ])  # fmt: skip
+        rules.withdraw(ctx.kernel, allowed.table, list(_answering(ctx.kernel, allowed, meant)))
+
+
+def _answering(look: Look, allowed: AllowNetwork | AllowName, meant: Callable[[str], bool]) -> Iterator[Element]:
+    from pycore_network.elements import BRIDGE, Element
+
+    for place in ("heard", "heard6"):
+        for values, _ in _listed(look, allowed.table, place):
+            source, destination, protocol, _, port = values
+            number = _PROTOCOLS.get(protocol, 0)
+            if source in allowed.addresses and _by_port(allowed, number, int(port)) and meant(destination):
+                yield Element(BRIDGE, place, " . ".join(values))
+
+
+def _by_port(allowed: AllowNetwork | AllowName, protocol: int, port: int) -> bool:
+    if not allowed.protocol:
+        return True
+    return protocol == _PROTOCOLS[allowed.protocol] and allowed.first <= port <= allowed.last
