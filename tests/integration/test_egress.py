@@ -403,6 +403,24 @@ def is_alive(sender: Box, target: str) -> bool:
 # -- changes -----------------------------------------------------------------------------------------------
 
 
+def test_connections_that_are_still_allowed_go_on(pycore: Command, world: World) -> None:
+    """Whatever else becomes of entries that allow the same, and of networks."""
+    bound, *_ = up(pycore, spec("192.0.2.0/24:7443", f"{GOOD}:80", "example.org:443"))
+    with server(world.beyond, PORT) as there, bound.socket(socket.SOCK_STREAM, GOOD) as client:
+        client.connect((GOOD, PORT))
+        with there.accept()[0] as peer:
+            assert talks((client, peer))
+            for entries in (("192.0.2.0/24:7440-7450",), (f"{GOOD}:*",), ("192.0.2.0/25:7443", f"{GOOD}:7000-8000")):
+                pycore("apply", pycore.write(spec(*entries)))
+                assert talks((client, peer))
+            pycore("network", "create", "other")
+            pycore("network", "connect", "other", "shop/bound")
+            assert talks((client, peer))
+            assert not bound.connects(EVIL, 7444)
+            pycore("network", "disconnect", "other", "shop/bound")
+            assert talks((client, peer))
+
+
 def test_a_change_is_live_and_cuts_what_is_not_allowed_any_more(pycore: Command, world: World) -> None:
     bound, *_ = up(pycore, spec(f"{GOOD}:{PORT}", f"example.org:{OTHER_PORT}", f"{EVIL}:*"))
     bound.addresses("example.org")

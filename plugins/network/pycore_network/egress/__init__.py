@@ -6,7 +6,7 @@ means; the addresses that it answers may be used for as long as the answer may b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import pydantic
@@ -15,11 +15,11 @@ from pycore.hookspecs import Host, hookimpl
 from pycore.ops import Operation
 from pycore.spec import App, Change, Container, Many, Section, setting
 
-from pycore_network.egress.boxes import boxes
+from pycore_network.egress.boxes import Box, boxes
 from pycore_network.egress.entries import EntryText, parse
 from pycore_network.memberships import Membership, memberships
 from pycore_network.networks import BRIDGE
-from pycore_network.ops.egress import DIRECTORY, AllowName, AllowNetwork, Bind, all_in
+from pycore_network.ops.egress import DIRECTORY, AllowName, AllowNetwork, Bind, Judge, all_in
 
 _MOST_ENTRIES = 256
 _MOST_BOXES = 4096
@@ -91,16 +91,25 @@ def _operations(container: Container, host: Host, everywhere: Sequence[Membershi
         message = f"its entries overlap so that they make {len(allowed)} pieces; {_MOST_BOXES} is the most"
         host.problems.append(Problem(_PLACE, message, "leave out what others include"))
         return []
-    own = tuple(address for each in everywhere for address in each.addresses)
-    who = (f"{host.run_dir}/{DIRECTORY}", host.instance, container.id, container.full_name)
-    versions = {":" in address for address in own}
     named = dict.fromkeys((each.name, each.protocol, *each.ports) for each in entries if each.name)
-    return [
-        *(
-            AllowNetwork(*who, own, each.network, each.protocol, each.first, each.last)
-            for each in allowed
-            if (":" in each.network) in versions
-        ),
-        *(AllowName(*who, own, *each) for each in named),
-        *(Bind(*who, each.addresses, each.peer) for each in everywhere),
-    ]
+    return [each for membership in everywhere for each in _in_network(container, host, membership, allowed, named)]
+
+
+def _in_network(
+    container: Container, host: Host, membership: Membership, allowed: Sequence[Box], named: Iterable[_Named]
+) -> Iterator[Operation]:
+    """Those of one network by themselves: another one that comes or goes leaves them as they are."""
+    own = membership.addresses
+    who = (f"{host.run_dir}/{DIRECTORY}", host.instance, container.id, container.full_name, own)
+    versions = {":" in address for address in own}
+    for each in allowed:
+        if (":" in each.network) in versions:
+            yield AllowNetwork(*who, each.network, each.protocol, each.first, each.last)
+    for name, protocol, first, last in named:
+        yield AllowName(*who, name, protocol, first, last)
+    yield Bind(*who, membership.peer)
+    yield Judge(host.instance, container.full_name, own, container[Egress].egress or ())
+
+
+_Named = tuple[str, str, int, int]
+"""Name, protocol, first and last port."""

@@ -74,13 +74,13 @@ class _Egress(Operation):
         with concerning(self.path):
             if ctx.kernel.exists(self._networks):
                 with ctx.kernel.locked(self._networks):
-                    rules.withdraw(ctx.kernel, self.table, self.elements())
-                    self.forget(ctx)
+                    rules.withdraw(ctx.kernel, self.table, self.put_in(ctx))
             if ctx.kernel.exists(self.path):
                 ctx.kernel.unlink(self.path)
 
-    def forget(self, ctx: Context) -> None:
-        """Let nothing go on that was allowed by it."""
+    def put_in(self, ctx: Context) -> list[Element]:
+        """What is to be taken out of the tables with it."""
+        return self.elements()
 
     def probe(self, ctx: Context) -> bool | None:
         try:
@@ -116,8 +116,7 @@ class _Egress(Operation):
 class Bind(_Egress):
     """Nothing leaves a container's device any more but what is allowed, and answers.
 
-    It is in force before the device is there, and stays through restarts. The connections of a container that is bound
-    while it runs count as new ones from then on.
+    It is in force before the device is there, and stays through restarts.
     """
 
     device: str
@@ -127,12 +126,6 @@ class Bind(_Egress):
         from pycore_network.elements import BRIDGE, Element
 
         return [Element(BRIDGE, "bound", f'"{self.device}"', who=self.name)]
-
-    def do(self, ctx: Context) -> None:
-        super().do(ctx)
-        if ctx.pid:
-            for address in self.addresses:
-                ctx.kernel.forget_flows(ctx.kernel.flows_from(address))
 
     def explain(self) -> str:
         return f"bind {self.device}: nothing leaves it but what is allowed; nft table bridge {self.table}"
@@ -155,10 +148,6 @@ class AllowNetwork(_Egress):
         ports = f" . {self.protocol} . {_row(self.first, self.last)}" if self.protocol else ""
         own = [each for each in self.addresses if (":" in each) == (":" in self.network)]
         return [Element(BRIDGE, place, f"{address} . {_bare(self.network)}{ports}", who=self.name) for address in own]
-
-    def forget(self, ctx: Context) -> None:
-        network = ip_network(self.network)
-        _forget(ctx, self, lambda destination: ip_address(destination) in network)
 
     def explain(self) -> str:
         return f"allow {_words(self.network, self)} to {self.name}"
@@ -193,14 +182,77 @@ class AllowName(_Egress):
     def _who(self) -> str:
         return f"{self.name[:_COMMENT]} {self.mark}"
 
-    def forget(self, ctx: Context) -> None:
-        known = list(_noted(ctx.kernel, self.table, self._who))
-        rules.withdraw(ctx.kernel, self.table, known)
-        there = {element.key.split(" . ")[1] for element in known}
-        _forget(ctx, self, there.__contains__)
+    def put_in(self, ctx: Context) -> list[Element]:
+        from pycore_network.elements import BRIDGE, Element
+        from pycore_network.ruleset import LEARNED
+
+        return [
+            Element(BRIDGE, place, " . ".join(values), who=comment)
+            for place in LEARNED
+            for values, comment in _listed(ctx.kernel, self.table, place)
+            if comment == self._who
+        ]
 
     def explain(self) -> str:
         return f"allow {_words(self.host, self)} to {self.name}, whatever its addresses turn out to be"
+
+
+@dataclass(frozen=True)
+class Judge(Operation):
+    """Let no connection go on that a container has begun and may not any more, once what is allowed has changed.
+
+    An address that it gets may also have been another's, with connections of its own.
+    """
+
+    step = Step.NETWORK
+    table: str
+    name: str
+    """``APP/NAME``."""
+    addresses: tuple[str, ...]
+    """The container's."""
+    entries: tuple[str, ...]
+    """All that is allowed to it, as the spec has it."""
+
+    def depth(self) -> int:
+        return 1
+
+    def do(self, ctx: Context) -> None:
+        with concerning(self.name):
+            allows = self._allows(ctx.kernel)
+            for address in self.addresses:
+                known = ctx.kernel.flows_from(address)
+                ctx.kernel.forget_flows([
+                    flow for flow in known if not allows(address, flow.destination, flow.protocol, flow.port)
+                ])  # fmt: skip
+
+    def _allows(self, look: Look) -> _Allows:
+        from pycore_network.egress.entries import parse
+        from pycore_network.ruleset import LEARNED
+
+        rows = [row for row in map(parse, self.entries) if row.networks]
+        learned = {tuple(values) for place in LEARNED for values, _ in _listed(look, self.table, place)}
+        words = {number: word for word, number in _PROTOCOLS.items()}
+
+        def allows(source: str, destination: str, protocol: int, port: int) -> bool:
+            word = words.get(protocol, "")
+            if {(source, destination), (source, destination, word, str(port))} & learned:
+                return True
+            address = ip_address(destination)
+            return any(
+                address in ip_network(network)
+                for row in rows
+                if row.protocol in ("", word) and row.ports[0] <= port <= row.ports[1]
+                for network in row.networks
+            )
+
+        return allows
+
+    def explain(self) -> str:
+        return f"let connections of {self.name} go on that are allowed, and no others"
+
+
+_Allows = Callable[[str, str, int, int], bool]
+"""Whether it may go from an address to another, by the number of a protocol, to a port."""
 
 
 def all_in(look: Look, directory: str) -> Iterator[Bind | AllowNetwork | AllowName]:
@@ -234,17 +286,6 @@ def _words(host: str, allowed: AllowNetwork | AllowName) -> str:
     return f"{where}:{_row(allowed.first, allowed.last)}/{allowed.protocol}" if allowed.protocol else f"{where}:*"
 
 
-def _noted(look: Look, table: str, who: str) -> Iterator[Element]:
-    """Addresses that were learned by one operation, given by the comment beside them."""
-    from pycore_network.elements import BRIDGE, Element
-    from pycore_network.ruleset import LEARNED
-
-    for place in LEARNED:
-        for values, comment in _listed(look, table, place):
-            if comment == who:
-                yield Element(BRIDGE, place, " . ".join(values), who=who)
-
-
 def _listed(look: Look, table: str, place: str) -> Iterator[tuple[list[str], str]]:
     """The values of each element's key, and its comment; nothing where the tables are gone, or the library."""
     from pycore_network.elements import BRIDGE
@@ -255,33 +296,3 @@ def _listed(look: Look, table: str, place: str) -> Iterator[tuple[list[str], str
         return
     for element in (each["elem"] for entry in found["nftables"] for each in entry.get("set", {}).get("elem", ())):
         yield [str(value) for value in element["val"]["concat"]], element.get("comment", "")
-
-
-def _forget(ctx: Context, allowed: AllowNetwork | AllowName, meant: Callable[[str], bool]) -> None:
-    """Let connections that a container has begun not go on, as far as they were allowed by an operation: neither those
-    that the kernel tracks nor those within a bridge. Where no process is any more nobody goes on sending.
-    """
-    if ctx.pid:
-        for address in allowed.addresses:
-            known = ctx.kernel.flows_from(address)
-            ctx.kernel.forget_flows([
-                flow for flow in known if _by_port(allowed, flow.protocol, flow.port) and meant(flow.destination)
-            ])  # fmt: skip
-        rules.withdraw(ctx.kernel, allowed.table, list(_answering(ctx.kernel, allowed, meant)))
-
-
-def _answering(look: Look, allowed: AllowNetwork | AllowName, meant: Callable[[str], bool]) -> Iterator[Element]:
-    from pycore_network.elements import BRIDGE, Element
-
-    for place in ("heard", "heard6"):
-        for values, _ in _listed(look, allowed.table, place):
-            source, destination, protocol, _, port = values
-            number = _PROTOCOLS.get(protocol, 0)
-            if source in allowed.addresses and _by_port(allowed, number, int(port)) and meant(destination):
-                yield Element(BRIDGE, place, " . ".join(values))
-
-
-def _by_port(allowed: AllowNetwork | AllowName, protocol: int, port: int) -> bool:
-    if not allowed.protocol:
-        return True
-    return protocol == _PROTOCOLS[allowed.protocol] and allowed.first <= port <= allowed.last
