@@ -20,7 +20,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pycore.errors import PycoreError
-from pycore.linux import idmap, libc, overlay
+from pycore.linux import idmap, libc, overlay, rmtree
 from pycore.linux.look import Look
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ class Kernel(Look):
 
     def rmtree(self, path: str) -> None:
         """Remove a tree of any depth, links not followed; one that is not there is fine."""
-        from pycore.linux import rmtree
-
         with contextlib.suppress(FileNotFoundError):
             rmtree.remove(path)
 

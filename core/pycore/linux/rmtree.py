@@ -7,7 +7,6 @@ would then stay for ever. Here what lies too deep is first moved up to the top.
 from __future__ import annotations
 
 import os
-import secrets
 
 DEPTH = 32
 """How deep to go down at once: one descriptor is open for each level."""
@@ -37,7 +36,7 @@ def _empty(directory: int, top: int, depth: int) -> bool:
     moved = False
     for name in _strip(directory):
         if depth == DEPTH:
-            os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=top)
+            os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=top)
             moved = True
             continue
         inner = os.open(name, _DIRECTORY, dir_fd=directory)
