@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from pycore.hookspecs import Host
-from pycore.linux import netlink, nftables
+from pycore.linux import netlink, nftables, nftelements
 from pycore.linux.look import Look
 from pycore_network import links
 from pycore_network.ruleset import PLACES
@@ -89,7 +89,7 @@ def repaired(pycore: Command) -> list[str]:
 
 
 def bridge_of(pycore: Command) -> str:
-    return next(iter(nftables.elements(f"inet {instance(pycore)}", "bridges"))).strip('"')
+    return next(iter(nftelements.elements(f"inet {instance(pycore)}", "bridges"))).strip('"')
 
 
 def cgroups(pycore: Command) -> list[Path]:
@@ -165,7 +165,7 @@ def test_what_nobody_has(shop: Command) -> None:
         assert sorted(repaired(shop)) == sorted(said)
         assert not any(path.exists() for path in (*groups, lease, port, *strays))
         assert all(path.exists() for path in kept)
-        assert "tcp . 47402" not in nftables.elements(table, "ports")
+        assert "tcp . 47402" not in nftelements.elements(table, "ports")
         assert "pcc0ffee" not in Look().links()
         assert findings(shop) == []
         assert answer() == b"here"

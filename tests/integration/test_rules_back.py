@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pycore.linux import nftables
+from pycore.linux import nftables, nftelements
 from pycore.linux.nftevents import Deletions
 from pycore_network import ruleset
 from pycore_network.ops import kept
@@ -57,7 +57,7 @@ def contents(lab: Lab) -> dict[str, dict[str, str]]:
     """All elements of ours."""
     with lab.host.entered():
         return {
-            f"{family} {place}": nftables.elements(f"{family} {lab.view().instance}", place)
+            f"{family} {place}": nftelements.elements(f"{family} {lab.view().instance}", place)
             for family, places in ruleset.PLACES.items()
             for place in places
         }

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 from pycore.linux.kernel import Kernel
+from pycore.linux.nftelements import Put, Withdraw, renewal
 from pycore.testing.fake import FakeKernel
-from pycore_network import elements, links, ruleset
+from pycore_network import links, ruleset
 from pycore_network.elements import Element
+from pycore_network.ops import kept
 
 DERIVED = ("in_user_namespace",)
 """What is said of other methods' answers alone."""
@@ -111,23 +113,25 @@ def test_a_veth_pair_goes_with_the_namespace_of_either_end(kernel: FakeKernel) -
     assert kernel.snapshot() == before
 
 
-def test_nft_commands_are_one_transaction(kernel: FakeKernel) -> None:
+def test_nft_is_in_transactions(kernel: FakeKernel) -> None:
     port = Element("inet", "ports", "tcp . 80", "10.0.0.2 . 8080", "app/web")
     network = Element("inet", "bridges", '"br-00aa11"')
     with pytest.raises(FileNotFoundError):
-        kernel.nft(elements.add("t", [network]))
-    kernel.nft(ruleset.create("t") + elements.add("t", [network]))
+        kernel.nft_change("t", [Put(network)])
+    kernel.nft(ruleset.create("t") + kept.text("t", [network]))
     assert kernel.nft_has("inet t")
     assert kernel.nft_has("bridge t")
-    kernel.nft(elements.add("t", [port]))
-    kernel.nft(elements.add("t", [port], used=True))
+    assert kernel.nft_packets("t", [network, port]) == [0, None]
+    kernel.nft_change("t", [Put(port), Put(port)])
+    kernel.nft(kept.text("t", [port]))
     assert kernel.nftables.tables["inet t"]["ports"] == {"tcp . 80": "10.0.0.2 . 8080"}
     with pytest.raises(FileExistsError):
-        kernel.nft(elements.delete("t", [network]) + "\n" + elements.add("t", [replace(port, value="1.2.3.4 . 1")]))
-    assert kernel.nftables.tables["inet t"]["bridges"] == {'"br-00aa11"': ""}
-    kernel.nft(elements.delete("t", [port]))
+        kernel.nft_change("t", [Withdraw(network), Put(replace(port, value="1.2.3.4 . 1"))])
+    assert kernel.nft_packets("t", [network, port, replace(port, value="1.2.3.4 . 1")]) == [0, 0, None]
+    assert kernel.nft_elements("inet t", "bridges") == {'"br-00aa11"': ""}
+    kernel.nft_change("t", [Withdraw(port), *renewal(network, 9)])
     with pytest.raises(FileNotFoundError):
-        kernel.nft(elements.delete("t", [port]))
+        kernel.nft_change("t", [Withdraw(port)])
     kernel.nft(ruleset.delete("t"))
     assert not kernel.nft_has("inet t")
 

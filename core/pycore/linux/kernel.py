@@ -25,6 +25,7 @@ from pycore.linux.look import Look
 
 if TYPE_CHECKING:
     from pycore.linux.conntrack import Flow
+    from pycore.linux.nftelements import Change
     from pycore.linux.nftevents import Deletions
 
 MAX_FILE = 1 << 20
@@ -540,6 +541,15 @@ class Kernel(Look):
         from pycore.linux import nftables
 
         nftables.run(commands)
+
+    def nft_change(self, table: str, changes: Sequence[Change]) -> None:
+        """Put elements into the tables of a name (``pycore``) and take them out, as one transaction: all or none.
+
+        Raises OSError: ENOENT, EEXIST, EINVAL (:func:`pycore.linux.nftelements.change`).
+        """
+        from pycore.linux import nftelements
+
+        nftelements.change(table, changes)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pycore.linux.nftelements import Element
 
 _CHUNK = 1 << 14
 """Read at a time: asked for a whole mebibyte at once, Python sets that much aside first, which takes 0.1 ms."""
@@ -181,11 +185,13 @@ class Look:
 
         return nftables.rules(table, chain)
 
-    def nft_packets(self, table: str, name: str, key: str) -> int:
-        """How many packets an element has counted, of a set or a map that counts; 0 where it is not there."""
-        from pycore.linux import nftables
+    def nft_packets(self, table: str, wanted: Sequence[Element]) -> list[int | None]:
+        """How many packets each element of the tables of a name (``pycore``) has counted, 0 where its set does not
+        count; None for one that is not there, or has another value. Raises OSError.
+        """
+        from pycore.linux import nftelements
 
-        return nftables.packets(table, name, key)
+        return nftelements.packets(table, wanted)
 
     def is_local(self, address: str) -> bool:
         """Whether an IP address is this host's own: a socket can be bound to it."""
@@ -196,14 +202,14 @@ class Look:
                 return False
         return True
 
-    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
+    def nft_elements(self, table: str, name: str) -> dict[str, str]:
         """The elements of a set or map of a table (``inet pycore``), as nft writes them: key to value, of a set "".
 
-        With ``key`` only that one. What is not there has no elements. Raises OSError: ENOSYS without libnftables.
+        What is not there has no elements. Raises OSError.
         """
-        from pycore.linux import nftables
+        from pycore.linux import nftelements
 
-        return nftables.elements(table, name, key)
+        return nftelements.elements(table, name)
 
     def routes(self) -> list[str]:
         """Where the host's routes lead, IPv4 and IPv6, of all tables: ``10.0.0.0/8``; default routes are left out."""

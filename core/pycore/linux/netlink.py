@@ -10,7 +10,19 @@ import time
 from collections.abc import Iterator, Sequence
 
 from pycore.linux.netns import socket_in
-from pycore.linux.nlmessages import DONE, DUMP, ERROR, HEADER, REQUEST, attribute, message, messages, value_of
+from pycore.linux.nlmessages import (
+    CAP_ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    HEADER,
+    REQUEST,
+    SOL_NETLINK,
+    attribute,
+    message,
+    messages,
+    value_of,
+)
 
 _LINK = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change (rtnetlink(7))."""
@@ -23,7 +35,8 @@ _RTA_DST, _RTA_GATEWAY = 1, 5
 _IFLA_IFNAME, _IFLA_OPERSTATE, _IF_OPER_UP = 3, 16, 6
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_EXT_ACK = 11
+"""NETLINK_EXT_ACK"""
 
 
 def send(requests: Sequence[bytes], pid: int = 0) -> None:
@@ -96,8 +109,8 @@ def _routes(family: int, pid: int) -> Iterator[tuple[int, bytes]]:
 def _socket(pid: int) -> socket.socket:
     """A netlink socket; it belongs to the namespace in which it was made, wherever it is used later."""
     sock = _socket_elsewhere(pid) if pid else _socket_here()
-    sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-    sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+    sock.setsockopt(SOL_NETLINK, _EXT_ACK, 1)
+    sock.setsockopt(SOL_NETLINK, CAP_ACK, 1)
     return sock
 
 

@@ -1,4 +1,7 @@
-"""Runs nftables commands in this process, through libnftables: no ``nft`` program is started."""
+"""Runs nftables commands in this process, through libnftables: no ``nft`` program is started.
+
+It looks at all that there is before each: :mod:`pycore.linux.nftelements` fills and empties sets without.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import ctypes
 import errno
 import json
 import os
-import re
 import threading
 from ctypes import c_char_p, c_int, c_uint, c_void_p
 from functools import cache
+
+from pycore.linux import nfnetlink
 
 LIBRARY = "libnftables.so.1"
 MEND = "apt-get install libnftables1"
@@ -22,10 +26,6 @@ _ERRNOS = {
 
 _STATELESS, _HANDLE, _JSON, _TERSE = 1 << 2, 1 << 3, 1 << 4, 1 << 11
 """NFT_CTX_OUTPUT_*: without counters, with handles, as JSON, without the elements of named sets (libnftables(3))."""
-
-_COUNTED = re.compile(r" counter packets (\d+) bytes \d+")
-_BESIDE = re.compile(_COUNTED.pattern + r'| comment "[^"]*"')
-"""What nft writes between an element's key and its value."""
 
 _lock = threading.Lock()
 _kept: tuple[tuple[int, int], int] | None = None
@@ -92,39 +92,6 @@ def _with_extensions(table: str, text: str) -> str:
     return json.dumps(content)
 
 
-def elements(table: str, name: str, key: str = "") -> dict[str, str]:
-    """The elements of a set or a map, key to value, comments and counts left out; with ``key`` that one alone.
-
-    Nothing where there is no such element, set or table. Raises OSError as :func:`run` does for anything else.
-    """
-    if key:
-        questions: tuple[str, ...] = (f"get element {table} {name} {{ {key} }}",)
-    else:
-        questions = (f"list set {table} {name}", f"list map {table} {name}")
-    for question in questions:
-        try:
-            return _elements(_run(question))
-        except FileNotFoundError:
-            continue
-    return {}
-
-
-def packets(table: str, name: str, key: str) -> int:
-    """How many packets an element has counted; 0 where it is not there, or its set does not count."""
-    try:
-        found = _COUNTED.search(_run(f"get element {table} {name} {{ {key} }}"))
-    except FileNotFoundError:
-        return 0
-    return int(found[1]) if found else 0
-
-
-def _elements(listing: str) -> dict[str, str]:
-    """What stands between ``elements = {`` and its brace, where neither a comma nor a brace is within an element."""
-    _, found, rest = _BESIDE.sub("", listing).partition("elements = {")
-    pairs = (each.strip().partition(" : ") for each in rest.partition("}")[0].split(",")) if found else ()
-    return {key: value for key, _, value in pairs}
-
-
 def available() -> bool:
     """Whether the library is installed."""
     try:
@@ -154,7 +121,7 @@ def _context(library: ctypes.CDLL) -> int:
     through it: 14 ms after each deletion, against 0.2 ms for the deletion itself.
     """
     global _kept
-    place = (os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino)
+    place = nfnetlink.namespace()
     if _kept and _kept[0] == place:
         return _kept[1]
     if _kept:

@@ -14,12 +14,10 @@ from pycore.linux.nlmessages import REQUEST, messages, value_of
 _GROUP = 7
 _FAMILIES = (1, 7)
 """NFPROTO_INET, NFPROTO_BRIDGE; others are not asked for."""
-_SUBSYSTEM = 10 << 8
-"""NFNL_SUBSYS_NFTABLES"""
-_DELETED = {_SUBSYSTEM | kind for kind in (2, 5, 8, 11)}
+_DELETED = {nfnetlink.NFTABLES | kind for kind in (2, 5, 8, 11)}
 """NFT_MSG_DELTABLE, DELCHAIN, DELRULE and DELSET, of which the first attribute in each names the table."""
 _TABLE = 1
-_NEW_GENERATION, _GET_GENERATION = _SUBSYSTEM | 15, _SUBSYSTEM | 16
+_NEW_GENERATION, _GET_GENERATION = nfnetlink.NFTABLES | 15, nfnetlink.NFTABLES | 16
 _PROCESS = 2
 """NFTA_GEN_PROC_PID"""
 _LARGE, _ROOM = 1 << 16, 1 << 20

@@ -6,17 +6,13 @@ iptables has always passed to the kernel (``linux/netfilter/xt_*.h``). libnftabl
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pycore.linux import nfnetlink
-from pycore.linux.nlmessages import DONE, DUMP, ERROR, REQUEST, attribute, attributes, messages
+from pycore.linux.nlmessages import DUMP, REQUEST, attribute, attributes
 
-_FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
-_NEWRULE, _GETRULE = 10 << 8 | 6, 10 << 8 | 7
+_GETRULE = nfnetlink.NFTABLES | 7
 _RULE_TABLE, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 3, 4
 _NAME, _DATA, _REVISION, _INFO = 1, 2, 2, 3
 """NFTA_EXPR_NAME and NFTA_EXPR_DATA; then NFTA_MATCH_REV and NFTA_MATCH_INFO, which targets have the same."""
@@ -39,26 +35,13 @@ def extensions(table: str) -> dict[int, list[Extension]]:
     wanted = attribute(_RULE_TABLE, name.encode() + b"\0")
     found: dict[int, list[Extension]] = {}
     with nfnetlink.open_socket() as sock:
-        sock.send(nfnetlink.request(_GETRULE, REQUEST | DUMP, _FAMILIES[family], wanted))
-        for rule in _answers(sock):
-            about = dict(attributes(nfnetlink.split(rule)[1]))
-            there = list(_extensions(about.get(_RULE_EXPRESSIONS, b"")))
-            if there:
-                found[int.from_bytes(about[_RULE_HANDLE], "big")] = there
+        rules = nfnetlink.dump(sock, nfnetlink.request(_GETRULE, REQUEST | DUMP, nfnetlink.FAMILIES[family], wanted))
+    for rule in rules:
+        about = dict(attributes(nfnetlink.split(rule)[1]))
+        there = list(_extensions(about.get(_RULE_EXPRESSIONS, b"")))
+        if there:
+            found[int.from_bytes(about[_RULE_HANDLE], "big")] = there
     return found
-
-
-def _answers(sock: socket.socket) -> Iterator[bytes]:
-    """The bodies of a dump, which the kernel writes as it is read."""
-    while True:
-        for kind, body in messages(sock.recv(1 << 16)):
-            if kind in (DONE, ERROR):
-                number = -int.from_bytes(body[:4], "little", signed=True)
-                if number not in (0, errno.ENOENT):
-                    raise OSError(number, f"nftables: {os.strerror(number)}")
-                return
-            if kind == _NEWRULE:
-                yield body
 
 
 def _extensions(expressions: bytes) -> Iterator[Extension]:

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pycore.linux.conntrack import Flow
 from pycore.linux.kernel import MAX_FILE, Kernel
+from pycore.linux.nftelements import Change, Element
 from pycore.linux.nftevents import Deletions
 from pycore.testing.files import Files, Node, fail
 from pycore.testing.links import HOST, Links
@@ -757,12 +758,15 @@ class FakeKernel(Kernel):
     def nft(self, commands: str) -> None:
         self.nftables.run(commands)
 
-    def nft_elements(self, table: str, name: str, key: str = "") -> dict[str, str]:
-        found = self.nftables.tables.get(table, {}).get(name, {})
-        return {each: value for each, value in found.items() if key in ("", each)}
+    @_act
+    def nft_change(self, table: str, changes: Sequence[Change]) -> None:
+        self.nftables.change(table, changes)
 
-    def nft_packets(self, table: str, name: str, key: str) -> int:
-        return self.nftables.packets.get((table, name, key), 0)
+    def nft_elements(self, table: str, name: str) -> dict[str, str]:
+        return dict(self.nftables.tables.get(table, {}).get(name, {}))
+
+    def nft_packets(self, table: str, wanted: Sequence[Element]) -> list[int | None]:
+        return [self.nftables.counted(table, each) for each in wanted]
 
     def is_local(self, address: str) -> bool:
         return address in self.local_addresses

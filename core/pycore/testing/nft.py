@@ -1,12 +1,14 @@
-"""nftables in memory: tables with their sets and maps, and the commands of nft(8) that fill and empty them."""
+"""nftables in memory: tables with their sets and maps, the commands of nft(8) that make them, and what fills them."""
 
 from __future__ import annotations
 
 import copy
 import errno
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pycore.linux.nftelements import Change, Element, Put
 from pycore.testing.files import fail
 
 _COMMAND = re.compile(r"(?:[^;\n{]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})+")
@@ -15,9 +17,7 @@ _TABLE = re.compile(r"(?:add |create )?table (?P<table>\w+ \S+)(?: (?P<body>\{.*
 _DELETE_TABLE = re.compile(r"(?P<verb>delete|destroy) table (?P<table>\w+ \S+)")
 _ADD_SET = re.compile(r"add (?:set|map|chain) (?P<table>\w+ \S+) (?P<name>\S+).*", re.DOTALL)
 _FLUSH = re.compile(r"flush (?:set|map) (?P<table>\w+ \S+) (?P<set>\S+)")
-_ELEMENT = re.compile(
-    r"(?P<verb>add|create|delete|destroy) element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL
-)
+_ELEMENT = re.compile(r"add element (?P<table>\w+ \S+) (?P<set>\S+) \{(?P<elements>.*)\}", re.DOTALL)
 _INNER = re.compile(r"\b(?:set|map) (\w+) \{")
 _BESIDE = re.compile(r' counter packets \d+ bytes \d+| comment "[^"]*"')
 
@@ -41,9 +41,29 @@ class Nft:
                 after._run(" ".join(command.split()))
         self.tables = after.tables
 
+    def change(self, table: str, changes: Sequence[Change]) -> None:
+        """Put elements in and take them out, all or none. Raises OSError: ENOENT, EEXIST."""
+        after = Nft(copy.deepcopy(self.tables))
+        for each in changes:
+            of = each.element
+            there = after._set(f"{of.family} {table}", of.place)
+            if isinstance(each, Put):
+                if there.setdefault(of.key, of.value) != of.value:
+                    raise fail(errno.EEXIST, str(of))
+            elif there.pop(of.key, None) is None:
+                raise fail(errno.ENOENT, str(of))
+        self.tables = after.tables
+
+    def counted(self, table: str, element: Element) -> int | None:
+        """The packets of an element; None where it is not there with its value."""
+        name = f"{element.family} {table}"
+        if self.tables.get(name, {}).get(element.place, {}).get(element.key) != element.value:
+            return None
+        return self.packets.get((name, element.place, element.key), 0)
+
     def _run(self, command: str) -> None:
         if match := _ELEMENT.fullmatch(command):
-            self._elements(match["verb"], self._set(match["table"], match["set"]), match["elements"])
+            self._add(self._set(match["table"], match["set"]), match["elements"])
         elif match := _FLUSH.fullmatch(command):
             self._set(match["table"], match["set"]).clear()
         elif match := _DELETE_TABLE.fullmatch(command):
@@ -71,13 +91,8 @@ class Nft:
         return sets[name]
 
     @staticmethod
-    def _elements(verb: str, elements: dict[str, str], text: str) -> None:
+    def _add(elements: dict[str, str], text: str) -> None:
         for element in text.split(","):
             key, _, value = _BESIDE.sub("", element).partition(" : ")
-            key, value = key.strip(), value.strip()
-            if verb in ("add", "create"):
-                if key in elements and (verb == "create" or elements[key] != value):
-                    raise fail(errno.EEXIST, key)
-                elements[key] = value
-            elif elements.pop(key, None) is None and verb == "delete":
-                raise fail(errno.ENOENT, key)
+            if elements.setdefault(key.strip(), value.strip()) != value.strip():
+                raise fail(errno.EEXIST, key)

@@ -4,10 +4,11 @@ network, a container or a port. :mod:`pycore_network.ruleset` has the rules that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from socket import AF_INET6, inet_ntop, inet_pton
 from typing import TYPE_CHECKING
+
+from pycore.linux.nftelements import Element as Element
 
 from pycore_network.ports import ALL, LAN, Ports, version_of
 
@@ -22,56 +23,6 @@ _LAN = {
     6: ("fc00::/7", "fe80::/10"),
 }
 """Private (RFC 1918, RFC 4193), shared by a provider's customers (RFC 6598), and of one link (RFC 3927, RFC 4291)."""
-
-
-@dataclass(frozen=True)
-class Element:
-    """One element of a set or a map, its key and value as nft writes them."""
-
-    family: str
-    place: str
-    """The name of the set or map."""
-    key: str
-    value: str = ""
-    """Of a map."""
-    who: str = ""
-    """Whose it is, for people: ``APP/NAME``, shown beside it by ``nft list ruleset``."""
-
-    def __str__(self) -> str:
-        """As ``plan -v`` shows it."""
-        return f"{self.family} {self.place} {{ {self.key}{f' : {self.value}' if self.value else ''} }}"
-
-
-def add(table: str, elements: Iterable[Element], *, used: bool = False) -> str:
-    """Put elements in; one that is there already is fine. Ports that were ``used`` begin to count at one."""
-    counter = " counter packets 1 bytes 0" if used else ""
-    return _commands(
-        "add",
-        table,
-        elements,
-        lambda each: (
-            each.key
-            + (counter if each.value else "")
-            + (f' comment "{each.who}"' if each.who else "")
-            + (f" : {each.value}" if each.value else "")
-        ),
-    )
-
-
-def delete(table: str, elements: Iterable[Element]) -> str:
-    """The inverse of :func:`add`. All of them have to be there."""
-    return _commands("delete", table, elements, lambda each: each.key)
-
-
-def _commands(verb: str, table: str, elements: Iterable[Element], text: Callable[[Element], str]) -> str:
-    """A command for each set or map: a thousand commands take nft a second, a thousand elements in one do not."""
-    by_place: dict[tuple[str, str], list[str]] = {}
-    for each in elements:
-        by_place.setdefault((each.family, each.place), []).append(text(each))
-    return "\n".join(
-        f"{verb} element {family} {table} {place} {{ {', '.join(texts)} }}"
-        for (family, place), texts in by_place.items()
-    )
 
 
 def of_network(name: str, bridge: str, subnets: Iterable[str], *, internal: bool, isolated: bool) -> list[Element]:

@@ -180,10 +180,10 @@ def _missing(host: Host, ports: Ports, addresses: Sequence[str], number: int, na
     for each in of_ports(ports, addresses, name):
         if f". {number}" in each.key:
             try:
-                there = host.look.nft_elements(f"{each.family} {host.instance}", each.place, each.key)
+                (packets,) = host.look.nft_packets(host.instance, [each])
             except OSError:
                 return
-            if not there:
+            if packets is None:
                 yield f"missing in nft table {host.instance}: {each}; pycore doctor --repair puts it back"
 
 

@@ -18,6 +18,7 @@ from pycore_network.known import DIRECTORY
 from pycore_network.networks import BRIDGE, Network, bridge_of, directory_of, placed
 from pycore_network.ops.announce import Announce
 from pycore_network.ops.bridge import Join, Link
+from pycore_network.ops.egress import AllowNetwork, Bind
 from pycore_network.ops.guard import Guard
 from pycore_network.ops.kept import ITSELF, RULES
 from pycore_network.ops.lease import LEASES, RECORD, Lease
@@ -70,7 +71,7 @@ def leftovers(host: Host, known: Collection[Operation]) -> Iterator[Operation]:
 def _collect(known: Collection[Operation]) -> _Known:
     have = _Known()
     for operation in known:
-        if isinstance(operation, (Join, Guard, Publish)):
+        if isinstance(operation, (Join, Guard, Publish, Bind, AllowNetwork)):
             have.elements |= {(each.family, each.place, each.key) for each in operation.elements()}
         if isinstance(operation, Lease):
             have.leases |= {(operation.directory, address, operation.container) for address in operation.addresses}

@@ -1,7 +1,7 @@
 """All that is in the nftables tables, kept in the run dir as nft commands: whoever finds them gone makes them anew.
 
 Operations write down what they put in before they do, and take it away after: in files of the directory ``rules`` of a
-network, and behind the first line of a port's file.
+network, and behind the first line of the file of a port, or of what a container may send to.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pycore.linux.kernel import Kernel
 from pycore.linux.look import Look
 
-from pycore_network import elements, ruleset
+from pycore_network import ruleset
 from pycore_network.elements import Element
+from pycore_network.ops import rules
 
 RULES = "rules"
 """Of the files that say what was put in for a network or a container's device, in the directory of a network."""
@@ -29,10 +30,10 @@ def put_or_make(kernel: Kernel, run_dir: str, table: str, wanted: Sequence[Eleme
     The caller has the lock of the networks.
     """
     try:
-        kernel.nft(elements.add(table, wanted))
+        rules.put(kernel, table, wanted)
     except FileNotFoundError:
         make_anew(kernel, run_dir, table)
-        kernel.nft(elements.add(table, wanted))
+        rules.put(kernel, table, wanted)
 
 
 def make_anew(kernel: Kernel, run_dir: str, table: str) -> None:
@@ -76,9 +77,10 @@ def _pieces(look: Look, run_dir: str, table: str) -> Iterator[str]:
         for name in look.listdir(directory):
             if not name.endswith(".new"):
                 yield look.read(f"{directory}/{name}", _LARGE)
-    for name in look.listdir(f"{run_dir}/ports"):
-        if not name.endswith(".new"):
-            yield look.read(f"{run_dir}/ports/{name}", _LARGE).partition("\n")[2]
+    for directory in (f"{run_dir}/ports", f"{run_dir}/egress"):
+        for name in look.listdir(directory):
+            if not name.endswith(".new"):
+                yield look.read(f"{directory}/{name}", _LARGE).partition("\n")[2]
     port = place.recorded(look, run_dir)
     if port:
         yield ruleset.lead_queries(table, place.ADDRESS, port) + "\n"
@@ -106,8 +108,21 @@ def drop(kernel: Kernel, directory: str, name: str) -> None:
 
 
 def text(table: str, wanted: Sequence[Element]) -> str:
-    """What is kept of elements. Ports that are put in again have been used, as far as anybody can tell."""
-    return elements.add(table, wanted, used=True) + "\n"
+    """What is kept of elements. Ports that are put in again have been used, as far as anybody can tell, so they count
+    from one.
+
+    A command for each set or map: a thousand commands take nft a second, a thousand elements in one do not.
+    """
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for each in wanted:
+        counter = " counter packets 1 bytes 0" if each.value else ""
+        who = f' comment "{each.who}"' if each.who else ""
+        value = f" : {each.value}" if each.value else ""
+        by_place.setdefault((each.family, each.place), []).append(f"{each.key}{counter}{who}{value}")
+    commands = (
+        f"add element {family} {table} {place} {{ {', '.join(texts)} }}" for (family, place), texts in by_place.items()
+    )
+    return "\n".join(commands) + "\n"
 
 
 def answers_loopback6(look: Look) -> bool:

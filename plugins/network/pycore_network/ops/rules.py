@@ -7,52 +7,45 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pycore.linux.kernel import Kernel
+from pycore.linux.nftelements import Put, Withdraw, renewal
 
-from pycore_network import elements
 from pycore_network.elements import Element
 
-_FEW = 16
-"""Elements that are asked for one by one: more are picked from all that there are."""
+_NO_TABLES = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+"""What a kernel says that has no nftables."""
 
 
 def put(kernel: Kernel, table: str, wanted: Sequence[Element]) -> None:
     """Put elements in, in one transaction. Raises FileNotFoundError where there are no tables."""
-    if wanted:
-        kernel.nft(elements.add(table, wanted))
+    kernel.nft_change(table, [Put(each) for each in wanted])
+
+
+def renew(kernel: Kernel, table: str, wanted: Sequence[Element], seconds: int) -> None:
+    """Have elements stay for so long from now on, in one transaction, whether they are there or not.
+
+    Raises FileNotFoundError where there are no tables.
+    """
+    kernel.nft_change(table, [change for each in wanted for change in renewal(each, seconds)])
 
 
 def withdraw(kernel: Kernel, table: str, unwanted: Sequence[Element]) -> None:
-    """Take elements out in one transaction; where some are gone already, one by one. Without the library nothing was
-    put in.
-    """
-    if not unwanted:
-        return
+    """Take elements out in one transaction; where some are gone already, one by one."""
     try:
-        kernel.nft(elements.delete(table, unwanted))
+        kernel.nft_change(table, [Withdraw(each) for each in unwanted])
     except FileNotFoundError:
         for element in unwanted:
             with suppress(FileNotFoundError):
-                kernel.nft(elements.delete(table, [element]))
+                kernel.nft_change(table, [Withdraw(element)])
     except OSError as error:
-        if error.errno != errno.ENOSYS:
+        if error.errno not in _NO_TABLES:
             raise
 
 
 def is_used(kernel: Kernel, table: str, published: Sequence[Element]) -> bool:
     """Whether any connection was made by way of elements that count, as far as can be told. Raises OSError."""
-    return any(
-        not kernel.nft_elements(f"{each.family} {table}", each.place, each.key)
-        or kernel.nft_packets(f"{each.family} {table}", each.place, each.key)
-        for each in published
-    )
+    return any(packets != 0 for packets in kernel.nft_packets(table, published))
 
 
 def in_force(kernel: Kernel, table: str, wanted: Sequence[Element]) -> bool:
     """Whether all of them are there, with their values. Raises OSError where that cannot be asked."""
-    if len(wanted) > _FEW:
-        places = {(each.family, each.place) for each in wanted}
-        found = {place: kernel.nft_elements(f"{place[0]} {table}", place[1]) for place in places}
-        return all(found[each.family, each.place].get(each.key) == each.value for each in wanted)
-    return all(
-        each.value in kernel.nft_elements(f"{each.family} {table}", each.place, each.key).values() for each in wanted
-    )
+    return None not in kernel.nft_packets(table, wanted)
