@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pycore.linux import nftables, nftelements
+from pycore.linux import nfnetlink, nftables, nftelements
+from pycore.linux.nftelements import Element, Put, Withdraw
 from pycore.linux.nftevents import Deletions
 from pycore_network import ruleset
 from pycore_network.ops import kept
@@ -174,6 +176,19 @@ def test_deletions_are_heard_and_our_own_are_not(lab: Lab) -> None:
             assert deletions.read() is False
         finally:
             deletions.close()
+
+
+def test_nobody_waits_for_the_kernel_where_elements_come_and_go(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close a socket to nftables does, and then whoever changes anything waits, too."""
+    asked: list[object] = []
+    element = Element("inet", "s", "tcp")
+    with lab.host.entered(), closing(Deletions("one")) as deletions:
+        nftables.run("table inet one {\n set s { type inet_proto; }\n}")
+        nftelements.change("one", [Put(element)])
+        monkeypatch.setattr(nfnetlink, "open_socket", lambda: asked.append(None))
+        nftelements.change("one", [Withdraw(element)])
+        assert deletions.read() is False
+    assert not asked
 
 
 def test_a_thousand_ports_are_no_more_rules_than_one(lab: Lab) -> None:

@@ -51,7 +51,7 @@ class Deletions:
         """Read what there is: whether something was taken away by anybody but the calling thread, in a transaction that
         has come to its end. Where more was told than there is room for, something may have been.
         """
-        thread, found = _own_number(), False
+        found = False
         while True:
             try:
                 data = self._socket.recv(_LARGE)
@@ -66,7 +66,7 @@ class Deletions:
                 if kind in _DELETED:
                     self._hurt = self._hurt or self._concerns_us(body)
                 elif kind == _NEW_GENERATION:
-                    found = found or (self._hurt and _maker(body) != thread)
+                    found = found or (self._hurt and _maker(body) != _own_number())
                     self._hurt = False
 
     def _concerns_us(self, body: bytes) -> bool:
@@ -75,7 +75,11 @@ class Deletions:
 
 
 def _own_number() -> int:
-    """What the kernel calls this thread, whatever process namespace it is in: it says so when it is asked."""
+    """What the kernel calls this thread, whatever process namespace it is in: it says so when it is asked.
+
+    Not for nothing: whoever closes the socket waits for all that others have deleted, and they for that
+    (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
     with nfnetlink.open_socket() as sock:
         sock.send(nfnetlink.request(_GET_GENERATION, REQUEST, 0))
         for kind, answer in messages(sock.recv(_LARGE)):
