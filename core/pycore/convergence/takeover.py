@@ -13,7 +13,7 @@ from dataclasses import replace
 from pycore.convergence.changes import finish
 from pycore.errors import PycoreError
 from pycore.launch.launcher import Adopted, start_time
-from pycore.life.lifecycle import KILL_WAIT, Lifecycle
+from pycore.life.lifecycle import Lifecycle
 from pycore.life.live import Live
 from pycore.plan import applied_identity, container_of
 from pycore.records.state import ContainerRecord
@@ -83,7 +83,7 @@ def _take_over(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None
         live = _adopt(life, record, adopted)
         if not live.failed:
             return
-        live.settled.wait(KILL_WAIT)
+        life.settled(live)
     elif record.attached:
         life.detach(record)
     if record.restart_at:
@@ -143,5 +143,5 @@ def _clean_up(life: Lifecycle, record: ContainerRecord, adopted: Adopted | None)
         live = _adopt(life, record, adopted)
         live.failed = True
         life.kill(live, signal.SIGKILL)
-        live.settled.wait(KILL_WAIT)
+        life.settled(live)
     life.remove(record)

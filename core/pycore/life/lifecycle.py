@@ -31,6 +31,7 @@ from pycore.life.execution import Executions, InsideOf
 from pycore.life.health import HealthWatch, Result, Word
 from pycore.life.live import Live
 from pycore.life.oom import OomWatch
+from pycore.life.patience import happens
 from pycore.life.pipes import OUTPUTS, STDIN, TERMINAL, streams
 from pycore.life.services import Services
 from pycore.life.watch import Later, Watch
@@ -47,7 +48,11 @@ from pycore.spec import Container, Process, parse_duration, signal_number
 from pycore.steps import Phase, Step
 
 KILL_WAIT = 10.0
-"""Seconds that a process may take to be gone after SIGKILL; longer means that it hangs in the kernel."""
+"""Seconds after SIGKILL in which one process at least of those that were killed has to be gone; else they hang in the
+kernel. Of hundreds that end together each waits for the others: their mounts go one after the other."""
+
+ORDER_WAIT = 60.0
+"""Seconds that it may take to undo what was attached to one process that has ended; longer means that it hangs."""
 
 
 class Lifecycle:
@@ -75,6 +80,8 @@ class Lifecycle:
         self._turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._restarts: dict[str, Later] = {}
         self._ended: SimpleQueue[Live | None] = SimpleQueue()
+        self._put_in_order = 0
+        """How many ends the janitor has been through."""
         self.executions = Executions(lambda: self.launcher, plugins, self.host)
         self._janitor = threading.Thread(target=self._tidy, name="pycore-janitor", daemon=True)
         self._janitor.start()
@@ -289,7 +296,7 @@ class Lifecycle:
 
         def settle() -> None:
             live.decided.set()
-            live.settled.wait(KILL_WAIT)
+            self.settled(live)
 
         give_up(starting, error, settle)
 
@@ -446,6 +453,7 @@ class Lifecycle:
                 with contextlib.suppress(PycoreError, OSError):
                     self._settle(live)
                 live.settled.set()
+            self._put_in_order += 1
             self.pump.tell(live.record.id)
             self.tell()
 
@@ -580,7 +588,7 @@ class Lifecycle:
             self.stop([live.record])
         elif then == "restart":
             live.unhealthy = True
-            self._see_end(live, self._ask_to_end(live, None))
+            self._see_ends([(live, self._ask_to_end(live, None))])
 
     # -- stopping ----------------------------------------------------------------------------------------
 
@@ -588,7 +596,7 @@ class Lifecycle:
         """Whether a container runs, or waits to; one that has just ended is put in order before the answer."""
         live = self.live.get(record.id)
         if live and live.exited.is_set():
-            live.settled.wait(KILL_WAIT)
+            self.settled(live)
             return False
         return live is not None
 
@@ -600,8 +608,7 @@ class Lifecycle:
                 live = self._want_stopped(record)
             if live:
                 waiting.append((live, self._ask_to_end(live, seconds)))
-        for live, deadline in waiting:
-            self._see_end(live, deadline)
+        self._see_ends(waiting)
 
     def _want_stopped(self, record: ContainerRecord) -> Live | None:
         """Note that it shall not run; what there is to be stopped."""
@@ -652,14 +659,33 @@ class Lifecycle:
         self.events.emit("rename", renamed, before=record.full_name)
         return renamed
 
-    def _see_end(self, live: Live, deadline: float) -> None:
-        if not live.exited.wait(max(0.0, deadline - time.monotonic())):
-            self.kill(live, signal.SIGKILL)
-        if not live.settled.wait(KILL_WAIT):
+    def _see_ends(self, waiting: Sequence[tuple[Live, float]]) -> None:
+        """Kill each whose time is over, and return when all have ended and are in order. Raises PycoreError."""
+        for live, deadline in sorted(waiting, key=lambda each: each[1]):
+            if not live.exited.wait(max(0.0, deadline - time.monotonic())):
+                self.kill(live, signal.SIGKILL)
+        all_of_them = [live for live, _ in waiting]
+        for live in all_of_them:
+            self._gone(live, all_of_them)
+        for live in all_of_them:
+            if not self.settled(live):
+                raise PycoreError(
+                    f"{live.record.full_name} has ended, and what was done for it is still not undone",
+                    hint=f"that hangs in the kernel: see /proc/{os.getpid()}/task/*/stack",
+                )
+
+    @staticmethod
+    def _gone(live: Live, among: Sequence[Live]) -> None:
+        """Wait for the end of one of those that were killed. Raises PycoreError where there is none."""
+        if not happens(live.exited, KILL_WAIT, lambda: sum(each.exited.is_set() for each in among)):
             raise PycoreError(
                 f"{live.record.full_name} does not end, not even by SIGKILL",
                 hint=f"its process hangs in the kernel: see /proc/{live.record.pid}/stack",
             )
+
+    def settled(self, live: Live) -> bool:
+        """Wait until one that ends is in order, however many come before it; False where the janitor hangs."""
+        return happens(live.settled, ORDER_WAIT, lambda: self._put_in_order)
 
     def remove(self, record: ContainerRecord) -> None:
         """Take back all that was done for a container, and forget it. Raises PycoreError for what stays."""
