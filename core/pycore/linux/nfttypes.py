@@ -104,15 +104,15 @@ def encode(parts: Sequence[Field], text: str) -> tuple[bytes, bytes]:
 
     Raises ValueError where it is not of these types.
     """
+    first = last = b""
     try:
-        ends = [_ends(part.type, word) for part, word in zip(parts, text.split(" . "), strict=True)]
+        for part, word in zip(parts, text.split(" . "), strict=True):
+            ends = _ends(part.type, word)
+            first += ends[0].ljust(part.room, b"\0")
+            last += ends[1].ljust(part.room, b"\0")
     except (ValueError, OSError, OverflowError) as error:
         raise ValueError(f"not of the set's types: {text}") from error
-    pairs = list(zip(parts, ends, strict=True))
-    return (
-        b"".join(first.ljust(part.room, b"\0") for part, (first, _) in pairs),
-        b"".join(last.ljust(part.room, b"\0") for part, (_, last) in pairs),
-    )
+    return first, last
 
 
 def decode(parts: Sequence[Field], first: bytes, last: bytes) -> str:
@@ -137,11 +137,11 @@ def before(end: bytes) -> bytes:
 
 
 def _ends(kind: _Type, word: str) -> tuple[bytes, bytes]:
-    address, slash, length = word.partition("/")
-    if kind.is_address and slash:
+    if kind.is_address and "/" in word:
+        address, _, length = word.partition("/")
         return _network(kind.encode(address), int(length))
-    first, dash, last = word.partition("-")
-    if (kind.is_address or kind.is_port) and dash:
+    if (kind.is_address or kind.is_port) and "-" in word:
+        first, _, last = word.partition("-")
         ends = kind.encode(first), kind.encode(last)
         if ends[0] > ends[1]:
             raise ValueError(word)
