@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 _CLOCK_REALTIME_COARSE = 5
 """clock_gettime(2), from linux/time.h; Python has no name for it."""

@@ -14,18 +14,18 @@ from pycore.ops import Operation, from_record, to_record
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-_REMEMBERED = 16
-"""Lists of operations that both ends remember: programs that are run in the same container have the same ones."""
+_REMEMBERED = 512
+"""Operations that both ends remember: most of a container's are those of any other, all but a few at its next start."""
 
 
 @lru_cache(_REMEMBERED)
-def _written(operations: tuple[Operation, ...]) -> str:
-    return json.dumps([to_record(operation) for operation in operations], separators=(",", ":"))
+def _written(operation: Operation) -> str:
+    return json.dumps(to_record(operation), separators=(",", ":"))
 
 
 @lru_cache(_REMEMBERED)
-def _read(text: str) -> tuple[Operation, ...]:
-    return tuple(from_record(record) for record in json.loads(text))
+def _read(text: str) -> Operation:
+    return from_record(json.loads(text))
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Request:
         return cast("Callable[..., int | None]", getattr(importlib.import_module(module), name))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; the operations as text, which who has read it before need not take apart again."""
+        """As plain values; each operation as text, which who has read it before need not take apart again."""
         return {
             "id": self.id,
             "name": self.name,
-            "operations": _written(self.operations),
+            "operations": [_written(operation) for operation in self.operations],
             "argv": list(self.argv),
             "environment": dict(self.environment),
             "working_dir": self.working_dir,
@@ -83,7 +83,7 @@ class Request:
         return cls(
             id=fields["id"],
             name=fields["name"],
-            operations=_read(fields["operations"]),
+            operations=tuple(_read(text) for text in fields["operations"]),
             argv=tuple(fields["argv"]),
             environment=fields["environment"],
             working_dir=fields["working_dir"],
