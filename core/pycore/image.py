@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 
@@ -48,7 +48,7 @@ class Image:
 
     def to_json(self) -> dict[str, Any]:
         """As a container's record keeps it."""
-        return asdict(self)
+        return {**vars(self), "config": dict(vars(self.config))}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Image:

@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -329,7 +329,7 @@ class State:
     # -- apps --------------------------------------------------------------------------------------------
 
     def write_app(self, record: AppRecord) -> None:
-        _put(self.data_dir / "apps" / f"{record.name}.json", asdict(record), durable=True)
+        _put(self.data_dir / "apps" / f"{record.name}.json", vars(record), durable=True)
 
     def forget_app(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
