@@ -292,11 +292,14 @@ class Kernel(Look):
             return libc.open_inside(target)
         except FileNotFoundError:
             pass
-        parts = [part for part in target.split("/") if part]
-        place = ""
-        for number, part in enumerate(parts, 1):
-            place = f"{place}/{part}"
-            self._make(place, directory or number < len(parts))
+        *above, last = [part for part in target.split("/") if part]
+        place = "".join(f"/{part}" for part in above)
+        try:
+            self._make(f"{place}/{last}", directory)
+        except FileNotFoundError:  # it is rarely alone in missing
+            for number in range(1, len(above) + 1):
+                self._make("".join(f"/{part}" for part in above[:number]), directory=True)
+            self._make(f"{place}/{last}", directory)
         return libc.open_inside(target)
 
     def enter_directory(self, path: str, make: bool = True) -> None:
