@@ -122,12 +122,33 @@ class Membership:
         return tuple(f"{address}/{self.network.prefix_of(address)}" for address in self.addresses)
 
 
+_last: tuple[Container, object, tuple[Membership, ...]] | None = None
+"""The container and the claims of the plan that were asked about last, and the answer: one value, for any thread."""
+
+
 def memberships(container: Container, host: Host, driver: str = "") -> tuple[Membership, ...]:
     """The networks a container is in, in the order of the spec, with what it has there or is to have.
 
     With ``driver`` only those of networks of that driver. Empty where its own network driver knows no networks. Puts
     problems on the host, and claims what it picks. Raises Conflict where nothing is left to be picked.
     """
+    return tuple(each for each in _all_memberships(container, host) if driver in ("", each.network.driver))
+
+
+def _all_memberships(container: Container, host: Host) -> tuple[Membership, ...]:
+    """Found once for a container of a plan, though each phase of each plugin asks for them: what was claimed for it
+    does not change any more, and its problems have been put on the host.
+    """
+    global _last
+    last = _last
+    if last and last[0] is container and last[1] is host.claims:
+        return last[2]
+    found = _find_memberships(container, host)
+    _last = container, host.claims, found
+    return found
+
+
+def _find_memberships(container: Container, host: Host) -> tuple[Membership, ...]:
     if Networks not in container:
         return ()
     attachments = container[Networks].attachments()
@@ -137,7 +158,6 @@ def memberships(container: Container, host: Host, driver: str = "") -> tuple[Mem
     return tuple(
         _membership(host, container, word, network, attachments[word], devices[network.name], way_out)
         for word, network in networks.items()
-        if driver in ("", network.driver)
     )
 
 
