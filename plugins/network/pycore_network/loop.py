@@ -17,7 +17,7 @@ Handler = Callable[[int], None]
 
 
 class Loop:
-    """What is called when there is something to do on a descriptor. All but post and end is for its own thread.
+    """What is called when there is something to do on a descriptor. Other threads may only post, catch_up and end.
 
     ``deadline`` says when ``expire`` is to be called next, by time.monotonic(), None for never. Both may be set until
     the first descriptor is watched.
@@ -39,6 +39,12 @@ class Loop:
         """Have something done by the loop's thread, soon; from any thread."""
         self._posted.append(act)
         os.eventfd_write(self._wake, 1)
+
+    def catch_up(self) -> None:
+        """Wait until all that was posted is done; from another thread."""
+        done = threading.Event()
+        self.post(done.set)
+        done.wait()
 
     def end(self) -> None:
         """End it once all that was posted is done, and wait for that; from another thread."""

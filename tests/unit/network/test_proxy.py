@@ -8,7 +8,8 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pycore.hookspecs import Host
 from pycore.linux.kernel import Kernel
 from pycore.ops import Context, from_record, to_record
 from pycore_network import proxy as service
+from pycore_network.loop import IN
 from pycore_network.ops.serve import Serve
 from pycore_network.proxy import datagrams, relay
 from pycore_network.proxy.relay import Relay, Target
@@ -139,6 +141,50 @@ def test_a_port_that_leads_elsewhere_goes_on_and_one_that_is_withdrawn_does_not(
             connect(port)
 
 
+@contextlib.contextmanager
+def busy(proxy: Relay) -> Generator[None]:
+    """While the loop's thread has something else to do; what comes meanwhile it finds in the order in which it came."""
+    assert proxy.work
+    loop, begun, over = proxy.work.loop, threading.Event(), threading.Event()
+
+    def work(_: int) -> None:
+        loop.forget(descriptor)
+        begun.set()
+        over.wait(SECONDS)
+
+    descriptor = os.eventfd(1)
+    loop.post(lambda: loop.watch(descriptor, IN, work))
+    assert begun.wait(SECONDS)
+    yield
+    over.set()
+    os.close(descriptor)
+
+
+def test_a_connection_that_comes_while_a_port_is_led_elsewhere_is_not_broken(proxy: Relay) -> None:
+    with server() as old, server() as new:
+        port = publish(proxy, old)
+        with busy(proxy):
+            client = connect(port)
+            assert proxy.serve({("tcp", "", port): Target(*new.getsockname())}) == {}
+        accepted, _ = new.accept()
+        with client, accepted:
+            client.sendall(b"question")
+            assert accepted.recv(20) == b"question"
+            accepted.sendall(b"answer")
+            assert client.recv(20) == b"answer"
+
+
+def test_a_port_is_free_once_it_is_not_served_any_more(proxy: Relay) -> None:
+    with server() as listener:
+        target = Target(*listener.getsockname())
+        stays, moves = (("tcp", "127.0.0.1", free()) for _ in range(2))
+        proxy.serve({stays: target, moves: target})
+        assert proxy.work
+        proxy.work.loop.post(lambda: time.sleep(0.2))
+        proxy.serve({stays: target})
+        assert proxy.serve({stays: target, moves: target}) == {}
+
+
 def test_another_port_is_left_alone(proxy: Relay) -> None:
     with server() as one, server() as other:
         port, later = free(), free()
@@ -219,6 +265,18 @@ def test_an_answer_comes_from_the_address_that_was_asked(proxy: Relay, bound: st
             inside.sendto(data + b" answered", where)
             answer, source = sock.recvfrom(100)
             assert (answer, source[:2]) == (b"question answered", (asked, port))
+
+
+def test_a_datagram_is_for_whom_the_port_leads_to_by_now(proxy: Relay) -> None:
+    port = free(socket.SOCK_DGRAM)
+    with datagram() as old, datagram() as new, datagram() as client:
+        proxy.serve({("udp", "127.0.0.1", port): Target(*old.getsockname())})
+        client.sendto(b"before", ("127.0.0.1", port))
+        assert old.recv(10) == b"before"
+        with busy(proxy):
+            client.sendto(b"after", ("127.0.0.1", port))
+            proxy.serve({("udp", "127.0.0.1", port): Target(*new.getsockname())})
+        assert new.recv(10) == b"after"
 
 
 def test_clients_that_are_silent_make_room(proxy: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,11 @@ class Relay:
         """
         failed: dict[Key, OSError] = {}
         with self._lock:
-            for key in self._ports.keys() - wanted.keys():
+            withdrawn = self._ports.keys() - wanted.keys()
+            for key in withdrawn:
                 self._ports.pop(key).close()
+            if self.work and withdrawn:
+                self.work.loop.catch_up()  # whoever wants one of them now finds it free
             for key, target in wanted.items():
                 try:
                     self._lead(key, target)
@@ -140,14 +143,14 @@ class _Streams:
 
     def __init__(self, work: _Work, sock: socket.socket, target: Target) -> None:
         self.work, self._sock, self.target = work, sock, target
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, Target] = {}
         self._again: float | None = None
         work.loop.post(self._open)
 
     def lead(self, target: Target) -> None:
         """Lead elsewhere, or let others in, from now on."""
         self.target = target
-        self.work.loop.post(self._break)
+        self.work.loop.post(self._break_others)
 
     def close(self) -> None:
         """Serve it no more, and break what goes by it."""
@@ -176,6 +179,12 @@ class _Streams:
         for stream in list(self._streams):
             stream.close(broken=True)
 
+    def _break_others(self) -> None:
+        """Break those that lead elsewhere; one may have come after the port was told where it leads by now."""
+        for stream, target in list(self._streams.items()):
+            if target != self.target:
+                stream.close(broken=True)
+
     def _arrived(self, events: int) -> None:
         for _ in range(_AT_ONCE):
             try:
@@ -189,10 +198,11 @@ class _Streams:
             self._take(client, address[0])
 
     def _take(self, client: socket.socket, source: str) -> None:
+        target = self.target
         try:
-            if self.target.admits(source, client.getsockname()[0]):
-                stream = Stream(self.work.loop, client, (self.target.address, self.target.port), self._gone)
-                self._streams.add(stream)
+            if target.admits(source, client.getsockname()[0]):
+                stream = Stream(self.work.loop, client, (target.address, target.port), self._gone)
+                self._streams[stream] = target
                 self.work.connections += 1
                 return
         except OSError:  # the client has gone already, or the container cannot be reached
@@ -202,7 +212,7 @@ class _Streams:
         client.close()
 
     def _gone(self, stream: Stream) -> None:
-        self._streams.remove(stream)
+        del self._streams[stream]
         self.work.connections -= 1
 
     def _hold(self) -> None:
@@ -217,7 +227,8 @@ class _Datagrams:
 
     def __init__(self, work: _Work, sock: socket.socket, target: Target) -> None:
         self.work, self._sock, self.target = work, sock, target
-        self._clients = self._lead()
+        self._led: Target = target
+        self._clients = self._led_to(target)
         work.loop.post(self._open)
 
     def lead(self, target: Target) -> None:
@@ -237,19 +248,23 @@ class _Datagrams:
         """Let go of those that have been."""
         self._clients.expire()
 
-    def _lead(self) -> Datagrams:
-        return Datagrams(self.work.loop, self._sock, (self.target.address, self.target.port))
+    def _led_to(self, target: Target) -> Datagrams:
+        return Datagrams(self.work.loop, self._sock, (target.address, target.port))
 
     def _open(self) -> None:
         self.work.loop.watch(self._sock.fileno(), IN, self._arrived)
 
     def _arrived(self, events: int) -> None:
+        self._again()
         self.work.timed.add(self)
-        self._clients.arrived(self.target.admits)
+        self._clients.arrived(self._led.admits)
 
     def _again(self) -> None:
-        self._clients.close()
-        self._clients = self._lead()
+        """Lead where it is to lead by now."""
+        target = self.target
+        if target != self._led:
+            self._clients.close()
+            self._led, self._clients = target, self._led_to(target)
 
     def _close(self) -> None:
         self.work.timed.discard(self)
