@@ -46,6 +46,7 @@ def setting(
     change: Change = Change.RECREATE,
     example: Any = None,
     flags: tuple[str, ...] = (),
+    between: str = "=",
     execute: bool = False,
     privileged: Any = None,
 ) -> Any:
@@ -53,8 +54,10 @@ def setting(
 
     ``doc`` is one or two sentences for the reference page. ``flags`` are what ``pycore run`` calls it
     (``("-p", "--publish")``): given several times for an array, as KEY=VALUE for a table, without a value
-    for a bool. ``execute`` says that ``pycore exec`` takes these flags too, for one more program in a container that
-    runs; ``privileged`` is the value that the field has for such a program with ``--privileged``.
+    for a bool. ``between`` are the signs of which any may stand between key and value, the usual one first; with ``=``
+    alone a bare KEY takes its value from the caller's environment. ``execute`` says that ``pycore exec`` takes these
+    flags too, for one more program in a container that runs; ``privileged`` is the value that the field has for such a
+    program with ``--privileged``.
     """
     return pydantic.Field(
         default,
@@ -63,6 +66,7 @@ def setting(
         json_schema_extra={
             "x-pycore-change": change.name.lower(),
             "x-pycore-flags": list(flags),
+            "x-pycore-between": between,
             "x-pycore-execute": execute,
             "x-pycore-privileged": privileged,
         },
@@ -88,6 +92,11 @@ class Fields(pydantic.BaseModel):
     def flags_of(cls, name: str) -> tuple[str, ...]:
         """What ``pycore run`` calls a field; empty where it cannot be given there."""
         return tuple(cls._extra(name).get("x-pycore-flags", ()))
+
+    @classmethod
+    def between_of(cls, name: str) -> str:
+        """The signs that may stand between key and value where ``pycore run`` is given a field that is a table."""
+        return str(cls._extra(name).get("x-pycore-between", "="))
 
     @classmethod
     def is_for_execute(cls, name: str) -> bool:

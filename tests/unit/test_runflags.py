@@ -46,6 +46,17 @@ def test_dockers_habits_become_fields(plugins: Plugins) -> None:
     assert found["resources"] == {"memory": "64M"}
 
 
+@pytest.mark.parametrize("word", ["printer:192.0.2.7", "printer=192.0.2.7"])
+def test_an_address_is_added_in_both_of_dockers_forms(plugins: Plugins, word: str) -> None:
+    found = source(plugins, "--name", "x", "--add-host", word, "--add-host", "six:::1", "host", "true")
+    assert found["container"]["x"]["network"] == {"extra_hosts": {"printer": "192.0.2.7", "six": "::1"}}
+
+
+def test_a_name_without_address_is_refused_and_no_environment(plugins: Plugins) -> None:
+    with pytest.raises(UsageError, match="'printer' is not KEY:VALUE"):
+        source(plugins, "--add-host", "printer", "host", "true", environment={"printer": "192.0.2.7"})
+
+
 def test_the_network_flag_chooses_the_driver(plugins: Plugins) -> None:
     assert source(plugins, "--network", "none", "--name", "x", "host", "true")["container"]["x"]["network"] == {
         "driver": "none"

@@ -47,6 +47,11 @@ class Flag:
     """Where the field is one of a table by name inside the section's field: its name there."""
 
     @property
+    def between(self) -> str:
+        """The signs that may stand between key and value."""
+        return self.section.between_of(self.field)
+
+    @property
     def key(self) -> str:
         """Where its value is kept in the parsed arguments."""
         return f"{self.section.table}:{self.field}:{self.part}"
@@ -132,7 +137,7 @@ def _add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
         # --no-X where the field is on by default would be a second syntax: BooleanOptionalAction gives both.
         parser.add_argument(*flag.names, dest=flag.key, action=argparse.BooleanOptionalAction, default=None, help=text)
     elif flag.form in ("list", "table"):
-        metavar = "KEY=VALUE" if flag.form == "table" else metavar
+        metavar = f"KEY{flag.between[0]}VALUE" if flag.form == "table" else metavar
         parser.add_argument(*flag.names, dest=flag.key, action="append", metavar=metavar, help=text)
     else:
         kind: Any = {"integer": int, "number": float}.get(flag.form, str)
@@ -227,10 +232,11 @@ def _pairs(words: list[str], environment: Mapping[str, str], flag: Flag) -> dict
     """KEY=VALUE words as a table; a bare KEY takes its value from the caller's environment, as in Docker."""
     table: dict[str, str | int] = {}
     for word in words:
-        key, equals, value = word.partition("=")
-        if not key:
-            raise UsageError(f"{flag.names[-1]}: {word!r} is not KEY=VALUE")
-        if equals:
+        sign = next((each for each in word if each in flag.between), "")
+        key, _, value = word.partition(sign) if sign else (word, "", "")
+        if not key or not (sign or flag.between == "="):
+            raise UsageError(f"{flag.names[-1]}: {word!r} is not KEY{flag.between[0]}VALUE")
+        if sign:
             table[key] = value if flag.inner == "text" else _number(value, flag)
         elif key in environment:
             table[key] = environment[key]

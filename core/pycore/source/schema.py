@@ -13,7 +13,7 @@ from pycore.spec import NAME_PATTERN, Section
 Schema = dict[str, Any]
 
 _NAME: Schema = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
-_USELESS = ("title", "x-pycore-flags", "x-pycore-execute", "x-pycore-privileged")
+_USELESS = ("title", "x-pycore-flags", "x-pycore-between", "x-pycore-execute", "x-pycore-privileged")
 
 
 def json_schema(plugins: Plugins) -> Schema:

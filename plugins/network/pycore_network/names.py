@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import pydantic
+from pycore.errors import Problem
 from pycore.hookspecs import Host, Service, hookimpl
 from pycore.linux.kernel import Kernel
 from pycore.ops import Operation
@@ -18,7 +19,7 @@ from pycore.spec import Change, Container, Many, Section, Text, setting
 
 from pycore_network import resolvconf
 from pycore_network.memberships import Membership, memberships
-from pycore_network.networks import BRIDGE, AddressText
+from pycore_network.networks import BRIDGE, AddressText, is_address
 from pycore_network.ops.names import NameFile, NameFiles
 from pycore_network.ops.pasta import RESOLVER
 from pycore_network.resolver.service import ResolverService
@@ -32,6 +33,9 @@ _HOSTS = "/etc/hosts"
 _RESOLV_CONF = (resolvconf.HOST, "/run/systemd/resolve/resolv.conf")
 """The second is where systemd-resolved lists the servers behind its own (systemd-resolved(8))."""
 
+HOST_GATEWAY = "host-gateway"
+"""Docker's word for the host's own address."""
+
 _NO_SERVER = "the host's name servers listen on its loopback only: set `dns` in [container.NAME.network]"
 
 
@@ -39,6 +43,10 @@ def _word(text: str) -> str:
     if not text or any(char.isspace() or char == "#" for char in text):
         raise ValueError("must be one word")
     return text
+
+
+def _own_address(text: str) -> str:
+    return text if text == HOST_GATEWAY else is_address(text)
 
 
 Word = Annotated[Text, pydantic.AfterValidator(_word)]
@@ -72,12 +80,14 @@ class Names(Section):
         example=["ndots:1", "timeout:2"],
         flags=("--dns-option", "--dns-opt"),
     )
-    extra_hosts: dict[Word, AddressText] = setting(
+    extra_hosts: dict[Word, Annotated[Text, pydantic.AfterValidator(_own_address)]] = setting(
         {},
-        doc="Lines to add to /etc/hosts: name and address.",
+        doc="Lines to add to /etc/hosts: name and address. `host-gateway` stands for this host, by its addresses in "
+        "the container's first bridged network.",
         change=Change.LIVE,
         example={"db": "192.0.2.7"},
         flags=("--add-host",),
+        between=":=",
     )
 
 
@@ -146,8 +156,22 @@ def _hosts(container: Container, host: Host, hostname: str, members: Sequence[Me
         text = host.look.read(_HOSTS).rstrip("\n") + "\n"
     own = [address for each in members for address in each.addresses] or ["127.0.1.1"]
     lines = [(address, hostname) for address in own]
-    lines += [(address, name) for name, address in container[Names].extra_hosts.items()]
+    for name, word in container[Names].extra_hosts.items():
+        lines += [(address, name) for address in _meant(container, host, members, name, word)]
     return text + "".join(f"{address}\t{name}\n" for address, name in lines)
+
+
+def _meant(container: Container, host: Host, members: Sequence[Membership], name: str, word: str) -> Sequence[str]:
+    """The addresses that a line of `extra_hosts` has."""
+    if word != HOST_GATEWAY:
+        return [word]
+    if _on_host(container):
+        return ["127.0.0.1"]
+    bridged = next((each.network for each in members if each.network.driver == BRIDGE), None)
+    if bridged is None:
+        message = f"{HOST_GATEWAY}: the container is in no bridged network, where the host would have an address"
+        host.complain(Problem(("network", "extra_hosts", name), message))
+    return bridged.gateways if bridged else []
 
 
 def _asking(resolver: str, names: Names, host: Host) -> list[tuple[str, str]]:

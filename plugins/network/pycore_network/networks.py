@@ -48,7 +48,8 @@ def _subnet(text: str) -> str:
     return str(subnet)
 
 
-def _address(text: str) -> str:
+def is_address(text: str) -> str:
+    """The address as it is usually written. Raises ValueError for anything else."""
     try:
         return str(ip_address(text))
     except ValueError:
@@ -63,7 +64,7 @@ def _one_of_a_family(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 SubnetText = Annotated[Text, pydantic.AfterValidator(_subnet)]
-AddressText = Annotated[Text, pydantic.AfterValidator(_address)]
+AddressText = Annotated[Text, pydantic.AfterValidator(is_address)]
 OneOfAFamily = pydantic.AfterValidator(_one_of_a_family)
 
 

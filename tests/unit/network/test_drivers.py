@@ -16,6 +16,7 @@ from pycore.spec import App
 from pycore.testing.fake import FakeKernel
 from pycore_network import bridge, declared, host, names, none, requirements
 from pycore_network.bridge import Bridge
+from pycore_network.memberships import memberships
 from pycore_network.networks import NetworkTable
 from pycore_network.ops.publish import Publish
 
@@ -228,6 +229,22 @@ def test_hosts_has_the_containers_own_address(view: View, make: Make) -> None:
     assert f"{join.addresses[0]}\tweb" in lines  # type: ignore[attr-defined]
     assert "127.0.0.1\tlocalhost" in lines
     assert "192.0.2.7\tdb" in lines
+
+
+def test_the_host_has_a_name_by_its_own_addresses(view: View, make: Make) -> None:
+    here, web = view(), make(extra_hosts={"outside": "host-gateway"})
+    lines = files(web, here)["hosts"].splitlines()
+    (network,) = (each.network for each in memberships(web, here))
+    assert [line for line in lines if line.endswith("outside")] == [f"{each}\toutside" for each in network.gateways]
+    assert "127.0.0.1\toutside" in files(make(driver="host", extra_hosts={"outside": "host-gateway"}), view())["hosts"]
+
+
+def test_where_the_host_has_no_address_it_gets_no_name(view: View, make: Make) -> None:
+    here = view()
+    assert "outside" not in files(make(driver="none", extra_hosts={"outside": "host-gateway"}), here)["hosts"]
+    (problem,) = here.problems
+    assert problem.path == ("network", "extra_hosts", "outside")
+    assert "in no bridged network" in problem.message
 
 
 def test_hosts_without_an_address(view: View, make: Make) -> None:
