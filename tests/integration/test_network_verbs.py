@@ -282,6 +282,24 @@ def test_a_port_of_the_proxy_belongs_to_its_container(pycore: Command, host: Nam
         assert client.recv(10) == b"hello"
 
 
+def test_where_the_ports_of_a_container_are(pycore: Command) -> None:
+    ports = 'network.ports = ["8080:80", "127.0.0.1:9000-9001:90-91/udp", "[::1]:9005:80"]\n'
+    pycore("apply", pycore.write(APP + ports))
+    of_80 = "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n"
+    others = "90/udp -> 127.0.0.1:9000\n91/udp -> 127.0.0.1:9001\n80/tcp -> [::1]:9005\n"
+    assert pycore("port", "web") == of_80 + others
+    assert pycore("port", "shop/web", "80") == "0.0.0.0:8080\n[::]:8080\n[::1]:9005\n"
+    assert pycore("port", "web", "91/udp") == "127.0.0.1:9001\n"
+    (found,) = pycore.json("port", "web", "90/udp")
+    assert found == {"port": 90, "protocol": "udp", "host_ip": "127.0.0.1", "host_port": 9000}
+    assert "no port of the host leads to 90 of shop/web" in pycore.fails("port", "web", "90")
+    assert "'http' is no port" in pycore.fails("port", "web", "http", status=2)
+    pycore("kill", "web")
+    assert pycore("wait", "web") == "137\n"
+    assert pycore("port", "web") == ""
+    assert "shop/web does not run" in pycore.fails("port", "web", "80")
+
+
 def test_a_port_of_nobody_and_of_a_program(pycore: Command, host: Namespace, neighbour: Namespace) -> None:
     firewall(host, "22")
     (found,) = pycore.json("net", "explain", "7777")

@@ -10,7 +10,7 @@ from pycore.hookspecs import hookimpl
 
 @hookimpl
 def pycore_commands() -> Sequence[Callable[[Any, Any], None]]:
-    """The family ``network``, also called ``net``."""
+    """The family ``network``, also called ``net``, and ``port``."""
     from pycore_network.commands import networks
 
     return (networks.verbs,)

@@ -18,7 +18,7 @@ def explain(session: Session, arguments: argparse.Namespace) -> int:
     """Say it."""
     from pycore_network.explain import explain as explained
 
-    number, protocol = _port(arguments.port)
+    number, protocol = port_of(arguments.port)
     made = [
         (record.full_name, [*record.operations("prepared"), *record.operations("attached")])
         for record in session.engine.containers()
@@ -37,9 +37,10 @@ def _lines(explained: Explained, port: str) -> Iterator[str]:
     yield from (f"  {note}" for note in explained.notes)
 
 
-def _port(text: str) -> tuple[int, str]:
+def port_of(text: str) -> tuple[int, str]:
+    """``8080`` or ``53/udp`` as a number and a protocol. Raises UsageError."""
     number, _, protocol = text.partition("/")
     protocol = protocol or "tcp"
     if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 65535) or protocol not in _PROTOCOLS:
-        raise UsageError(f"{text!r} is no port", hint="pycore network explain 8080, or 53/udp")
+        raise UsageError(f"{text!r} is no port", hint="a port is written 8080, or 53/udp")
     return int(number), protocol

@@ -1,4 +1,4 @@
-"""The verbs of ``network``: which there are, and what each takes."""
+"""The verbs of ``network``, and ``port``: which there are, and what each takes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pycore.cli.parser import Verb
 from pycore.engine import Engine
 
 from pycore_network.commands.connecting import connect, disconnect
+from pycore_network.commands.egressing import egress
 from pycore_network.commands.explaining import explain
 from pycore_network.commands.listing import inspect, listing
 from pycore_network.commands.making import create, prune, remove
+from pycore_network.commands.ports import port
 
 
 def verbs(verb: Verb, engine: Engine) -> None:
@@ -20,6 +22,9 @@ def verbs(verb: Verb, engine: Engine) -> None:
     for family in ("network", "net"):
         _looking(verb, family)
         _changing(verb, family)
+    published = verb("port", port, "list where the ports of a container are on the host")
+    published.add_argument("container", metavar="CONTAINER")
+    published.add_argument("port", metavar="PORT[/PROTOCOL]", nargs="?", help="this one of the container's alone")
 
 
 def _looking(verb: Verb, family: str) -> None:
@@ -36,6 +41,8 @@ def _looking(verb: Verb, family: str) -> None:
         each.add_argument("--format", choices=("json",), help="the same as --json")
     way = verb(f"{family} explain", explain, "say which rules let packets to a port in, or not, and from where")
     way.add_argument("port", metavar="PORT[/PROTOCOL]")
+    sent = verb(f"{family} egress", egress, "say what a container may send to, and whom it was denied to reach")
+    sent.add_argument("container", metavar="CONTAINER")
 
 
 def _changing(verb: Verb, family: str) -> None:
