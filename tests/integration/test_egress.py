@@ -172,6 +172,20 @@ def test_a_name_its_port_and_nothing_else(pycore: Command, world: World) -> None
     learned = elements(world, "learned")
     assert f"{bound.address} . {GOOD} . tcp . {PORT} timeout 1m30s" in learned
     assert '"shop/bound' in learned
+    told = pycore.json("network", "egress", "shop/bound")
+    assert told["allowed"] == {f"example.org:{PORT}/tcp": [GOOD, GOOD6]}
+    assert told["denied"] == sorted(
+        [
+            f"{GOOD}:{PORT}/tcp",
+            f"{GOOD}:{OTHER_PORT}/tcp",
+            f"{EVIL}:{PORT}/tcp",
+            f"[{GOOD6}]:{PORT}/tcp",
+            f"[{EVIL6}]:{PORT}/tcp",
+        ]
+    )
+    assert f"may send to\n  example.org:{PORT}/tcp  {GOOD} {GOOD6}\nwithin" in pycore("net", "egress", "shop/bound")
+    assert pycore("net", "egress", "shop/free") == "shop/free may send to everybody\n"
+    assert "no such container" in pycore.fails("net", "egress", "shop/nobody", status=1)
     asked = len(world.names.asked)
     for name, kind in (("evil.example.org", "A"), ("secret.example.net", "TXT"), ("db", "A"), ("example", "A")):
         for tcp in (False, True):
@@ -363,6 +377,7 @@ def test_neighbours_are_reached_by_name_and_are_answered(pycore: Command, world:
         assert echoes(other, bound.address)
         assert is_alive(other, bound.address)
         assert is_alive(other, bound.address6)
+    assert f"{free.address}:80/tcp" in pycore.json("network", "egress", "shop/bound")["denied"]
     assert not is_alive(bound, free.address)
     assert not is_alive(bound, free.address6)
 

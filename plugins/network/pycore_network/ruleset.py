@@ -65,6 +65,14 @@ table inet {table} {{
     map resolver {{ type inet_service : ipv4_addr . inet_service; }}
     set askers {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 10s; }}
 
+    # Whom containers have tried to reach without being allowed to, within an hour; for people.
+    set denied {{
+        type ipv4_addr . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout;
+    }}
+    set denied6 {{
+        type ipv6_addr . ipv6_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout;
+    }}
+
     # route_localnet lets answers reach the host's 127.0.0.1; nothing else from a container may go there.
     # Before conntrack, so answers still carry the address they were masqueraded to.
     chain guard {{
@@ -83,8 +91,14 @@ table inet {table} {{
         meta l4proto {{ tcp, udp }} th dport 53 fib daddr . iif type local accept
         meta mark set meta mark & {others}
         ct state established,related accept
+        meta l4proto {{ tcp, udp, sctp }} jump note
         fib daddr type {{ local, unicast }} reject with icmpx admin-prohibited
         drop
+    }}
+
+    chain note {{
+        update @denied {{ ip saddr . ip daddr . meta l4proto . th dport timeout 1h }}
+        update @denied6 {{ ip6 saddr . ip6 daddr . meta l4proto . th dport timeout 1h }}
     }}
 
     chain published {{
@@ -200,6 +214,12 @@ table bridge {table} {{
     set heard6 {{
         type ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service; size 1048576; flags dynamic,timeout;
     }}
+    set denied {{
+        type ipv4_addr . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout;
+    }}
+    set denied6 {{
+        type ipv6_addr . ipv6_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout;
+    }}
     set pinged {{ type ipv4_addr . ipv4_addr; size 65536; flags dynamic,timeout; }}
     set pinged6 {{ type ipv6_addr . ipv6_addr; size 65536; flags dynamic,timeout; }}
 
@@ -267,7 +287,13 @@ table bridge {table} {{
         ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @heard6 return
         icmp type echo-reply ip saddr . ip daddr @pinged return
         icmpv6 type echo-reply ip6 saddr . ip6 daddr @pinged6 return
+        meta l4proto {{ tcp, udp, sctp }} jump note
         drop
+    }}
+
+    chain note {{
+        update @denied {{ ip saddr . ip daddr . meta l4proto . th dport timeout 1h }}
+        update @denied6 {{ ip6 saddr . ip6 daddr . meta l4proto . th dport timeout 1h }}
     }}
 
     chain listen {{
@@ -297,7 +323,9 @@ _DISCOVERY = (
 """What IPv6 needs on a link."""
 _WORDS = {"mark": f"{_MARK:#010x}", "others": f"{_MARK ^ 0xFFFFFFFF:#010x}", "discovery": _DISCOVERY}
 
-_OF_RULES = ("resolver", "askers", "loopback6", *LEARNED, "heard", "heard6", "pinged", "pinged6")
+_OF_RULES = (
+    "resolver", "askers", "loopback6", *LEARNED, "heard", "heard6", "pinged", "pinged6", "denied", "denied6",
+)  # fmt: skip
 PLACES = {
     family: tuple(name for name in re.findall(r"(?:set|map) (\w+) \{", text) if name not in _OF_RULES)
     for family, text in (("inet", _INET), ("bridge", _BRIDGE))

@@ -149,8 +149,13 @@ class AllowNetwork(_Egress):
         own = [each for each in self.addresses if (":" in each) == (":" in self.network)]
         return [Element(BRIDGE, place, f"{address} . {_bare(self.network)}{ports}", who=self.name) for address in own]
 
+    @property
+    def words(self) -> str:
+        """As the spec might have it."""
+        return _words(_bare(self.network), self)
+
     def explain(self) -> str:
-        return f"allow {_words(self.network, self)} to {self.name}"
+        return f"allow {self.words} to {self.name}"
 
 
 @dataclass(frozen=True)
@@ -182,19 +187,28 @@ class AllowName(_Egress):
     def _who(self) -> str:
         return f"{self.name[:_COMMENT]} {self.mark}"
 
-    def put_in(self, ctx: Context) -> list[Element]:
+    @property
+    def words(self) -> str:
+        """As the spec might have it."""
+        return _words(self.host, self)
+
+    def learned_now(self, look: Look) -> list[Element]:
+        """What was learned and may be used still."""
         from pycore_network.elements import BRIDGE, Element
         from pycore_network.ruleset import LEARNED
 
         return [
             Element(BRIDGE, place, " . ".join(values), who=comment)
             for place in LEARNED
-            for values, comment in _listed(ctx.kernel, self.table, place)
+            for values, comment in _listed(look, self.table, place)
             if comment == self._who
         ]
 
+    def put_in(self, ctx: Context) -> list[Element]:
+        return self.learned_now(ctx.kernel)
+
     def explain(self) -> str:
-        return f"allow {_words(self.host, self)} to {self.name}, whatever its addresses turn out to be"
+        return f"allow {self.words} to {self.name}, whatever its addresses turn out to be"
 
 
 @dataclass(frozen=True)
