@@ -76,8 +76,12 @@ def _set_up(directory: Path, root: Path) -> None:
             ctx = Context(kernel, action.container, pid=pids[0])
             done.append((ctx, wanted))
             messages = floor.messages(number)
-            ours.append(seconds_of(lambda wanted=wanted, ctx=ctx: [each.do(ctx) for each in wanted]))
-            theirs.append(seconds_of(lambda messages=messages, pid=pids[1]: floor.send(messages, pid)))
+            sides = [
+                (ours, lambda wanted=wanted, ctx=ctx: [each.do(ctx) for each in wanted]),
+                (theirs, lambda messages=messages, pid=pids[1]: floor.send(messages, pid)),
+            ]
+            for times, act in sides if number % 2 else sides[::-1]:  # the first after a pause pays for the pause
+                times.append(seconds_of(act))
         for ctx, operations in done:
             for each in reversed(operations):
                 each.undo(ctx)
