@@ -36,6 +36,16 @@ def test_container_and_host_reach_each_other(lab: Lab) -> None:
         assert peer_seen(web.namespace.socket(), server, ("10.208.0.1", 81)) == web.address, gateway
 
 
+def test_nobody_is_asked_whether_an_address_is_free(lab: Lab) -> None:
+    """Leases see to it. Of many in one network each would ask all others, at every start."""
+    web = lab.start()
+    rows = [row.split() for row in web.namespace.run("cat /proc/net/if_inet6").splitlines()]
+    flags = {int(address[:4], 16): int(flags, 16) for address, _, _, _, flags, device in rows if device == "eth0"}
+    nodad, tentative, permanent = 0x02, 0x40, 0x80
+    assert len(flags) == 2
+    assert all(flag & (nodad | tentative | permanent) == nodad | permanent for flag in flags.values())
+
+
 def test_the_way_out_hides_the_containers_address(lab: Lab) -> None:
     web = lab.start()
     with lab.neighbour.listen(80) as server:

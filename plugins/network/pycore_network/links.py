@@ -224,12 +224,17 @@ def _inet(version: int, index: int, prefix: int) -> bytes:
     return _request("ifaddrmsg", _NEWADDR, _CHANGE | _CREATE | _REPLACE, fields, attributes)
 
 
-def settle(device: str, addresses: Sequence[str]) -> list[bytes]:
-    """What makes a new device of use in its namespace: addresses with their prefixes, and ``lo`` up beside it."""
-    index = index_of(device)
-    pairs = (address.split("/") for address in addresses)
+def settle(device: str, addresses: Sequence[str], link_local: str = "") -> list[bytes]:
+    """What makes a new device of use in its namespace: addresses with their prefixes, and ``lo`` up beside it.
+
+    ``link_local`` is what it would give itself beside an address of IPv6, where nobody else can have it: to ask for
+    that, as the kernel does, takes a second, and a frame to each other device of the network.
+    """
+    index, six = index_of(device), any(":" in address for address in addresses)
+    own = (f"{link_local}/64",) if six and link_local else ()
+    pairs = (address.split("/") for address in (*own, *addresses))
     given = [add_address(index, address, int(prefix)) for address, prefix in pairs]
-    quiet = [] if any(":" in address for address in addresses) else [without_ipv6(index)]
+    quiet = [without_ipv6(index)] if own or not six else []
     return [*quiet, bring_up(LOOPBACK_INDEX), *given]
 
 

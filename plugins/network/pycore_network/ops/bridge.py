@@ -184,11 +184,12 @@ class Link(Operation):
         from threading import get_native_id
 
         from pycore_network import links
+        from pycore_network.elements import link_local
 
         group, owner = links.group_of(self.bridge), get_native_id()
         inside = [
             links.make_veth(self.device, self.mac, self.mtu, self.peer, group, owner),
-            *links.settle(self.device, self.addresses),
+            *links.settle(self.device, self.addresses, link_local(self.mac)),
         ]
         ctx.kernel.netlink(inside, ctx.pid)
         index = ctx.kernel.link_index(self.bridge)
