@@ -225,3 +225,11 @@ def test_a_port_of_another_container_names_who_holds_it(user: Nobody) -> None:
     other = user.command.write((user.home / "app.toml").read_text().replace('"app"', '"other"'), "other.toml")
     assert "8080/tcp of the host is in use by pas" in user.command.fails("apply", other, status=2)
     assert [row["container"] for row in user.command.json("ps", "-a")] == ["app/c"]
+
+
+def test_containers_of_a_normal_user_share_a_network(user: Nobody) -> None:
+    sharer = '[container.d]\nimage = "host"\ncommand = ["sleep", "1000"]\nnetwork = "container:c"\n'
+    user.command("apply", user.command.write(Path(spec(user)).read_text(encoding="utf-8") + sharer))
+    devices = [user.command("exec", name, "readlink", "/proc/self/ns/net") for name in ("c", "d")]
+    assert devices[0] == devices[1]
+    assert "eth0" in user.command("exec", "d", "ip", "-br", "address")

@@ -31,9 +31,9 @@ from pycore.launch.ends import End, write_end
 from pycore.launch.namespaces import clone_flags
 from pycore.launch.request import Request
 from pycore.linux import libc
+from pycore.linux.cloning import clone_into
 from pycore.linux.kernel import Kernel
 from pycore.linux.pidfd import Unreaped, exit_status, pid_of
-from pycore.linux.pidns import clone_into
 from pycore.ops import Context
 
 NAMESPACES: Mapping[str, int] = {
@@ -288,7 +288,10 @@ class Spawner:
         maps = bool(flags & libc.CLONE_NEWUSER)
         if maps:
             inside.take_hold_outside(request, ctx)
-        pid, pidfd = _clone_beside(order.target, flags) if order.target >= 0 else libc.clone3(flags)
+        if order.target >= 0:
+            pid, pidfd = clone_into(order.target, libc.CLONE_NEWNET, flags & ~libc.CLONE_NEWNET)
+        else:
+            pid, pidfd = libc.clone3(flags)
         if pid == 0:
             signal.set_wakeup_fd(-1)
             child.become(request, ctx, order.channel, order.stdio, maps, function)
@@ -300,7 +303,8 @@ class Spawner:
         if function:
             flags &= CALL_NAMESPACES
         try:
-            pid, pidfd = clone_into(order.target) if flags & libc.CLONE_NEWPID else libc.clone3(0)
+            joins = bool(flags & libc.CLONE_NEWPID)
+            pid, pidfd = clone_into(order.target, libc.CLONE_NEWPID) if joins else libc.clone3(0)
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 target = (order.target, flags & ~libc.CLONE_NEWPID)
@@ -361,26 +365,6 @@ class Spawner:
             self._hang_up()
             return False
         return True
-
-
-def _clone_beside(target: int, flags: int) -> tuple[int, int]:
-    """Clone a process into the network namespace of another, whoever owns it: we go there, and come back without it.
-
-    ``target`` is a pidfd of that process. Raises OSError: ESRCH where it has ended, EPERM where we could not come back.
-    """
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc.setns(own, libc.CLONE_NEWNET)  # tells whether we may come back
-        libc.setns(target, libc.CLONE_NEWNET)
-        pid = -1
-        try:
-            pid, pidfd = libc.clone3(flags & ~libc.CLONE_NEWNET)
-        finally:
-            if pid:
-                libc.setns(own, libc.CLONE_NEWNET)
-    finally:
-        os.close(own)
-    return pid, pidfd
 
 
 def _namespaces(pid: int | str) -> dict[str, str]:
