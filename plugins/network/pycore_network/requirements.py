@@ -65,13 +65,21 @@ def forwarding(look: Look) -> Requirement:
     )
 
 
+_MODULES = {
+    "bridge": "the driver bridge cannot link containers",
+    "veth": "the driver bridge cannot link containers",
+    "nf_conntrack_netlink": "connections by way of a port that has moved, or that `egress` allows no more, are not cut",
+}
+"""What does not work without each."""
+
+
 def modules(look: Look) -> Iterator[Requirement]:
-    """The kernel's bridge and veth, loaded, built in, or there to be loaded when first used."""
-    for name in ("bridge", "veth"):
+    """Modules of the kernel, loaded, built in, or there to be loaded when first used."""
+    for name, why in _MODULES.items():
         yield Requirement(
             f"the kernel module {name}",
             met=look.is_dir(f"/sys/module/{name}") or _can_be_loaded(look, name),
-            why="the driver bridge cannot link containers",
+            why=why,
             mend=f"modprobe {name} || apt-get install linux-modules-extra-$(uname -r)",
         )
 

@@ -325,3 +325,13 @@ def test_the_module_is_there_or_can_be(files: dict[str, str | None], met: bool) 
     veth = next(need for need in requirements.modules(kernel) if need.what.endswith("veth"))
     assert veth.met is met
     assert veth.mend
+
+
+def test_a_kernel_that_cannot_be_told_to_forget_connections_is_named() -> None:
+    lists = {"/lib/modules/6.1/modules.builtin": "kernel/net/bridge/bridge.ko\nkernel/drivers/net/veth.ko\n"}
+    without = FakeKernel({"/proc/sys/kernel/osrelease": "6.1\n", **lists})
+    (missing,) = (need for need in requirements.modules(without) if not need.met)
+    assert missing.what == "the kernel module nf_conntrack_netlink"
+    assert "are not cut" in missing.why
+    lists["/lib/modules/6.1/modules.dep"] = "kernel/net/netfilter/nf_conntrack_netlink.ko.zst: a b\n"
+    assert all(need.met for need in requirements.modules(FakeKernel({"/proc/sys/kernel/osrelease": "6.1\n", **lists})))
