@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Caller = Callable[..., list[Any]]
+"""A hook of one plugin, called with names: a list of what it returns, empty for None."""
+
 CORE = "core"
 """The name under which the core's own section is listed."""
 
@@ -68,9 +71,7 @@ class Plugins:
     rootless: bool = False
     """Whether drivers are chosen for a pycore that has no power over the host's network."""
     _driver_of: dict[str, Driver] = field(default_factory=dict[str, Driver])
-    _cache: dict[str, list[tuple[str, pluggy.HookCaller]]] = field(
-        default_factory=dict[str, "list[tuple[str, pluggy.HookCaller]]"]
-    )
+    _cache: dict[str, list[tuple[str, Caller]]] = field(default_factory=dict[str, "list[tuple[str, Caller]]"])
 
     def __post_init__(self) -> None:
         self._learn_drivers()
@@ -279,19 +280,16 @@ class Plugins:
         driver = self._driver_of.get(name)
         return driver is None or "container" not in driver.of or container.drivers.get(driver.area) == driver.name
 
-    def _callers(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
-        """The plugins that implement a hook, by name, each with the hook and every other plugin left out.
+    def _callers(self, hook: str) -> list[tuple[str, Caller]]:
+        """The plugins that implement a hook, by name, each asked by itself.
 
-        So a failure has a name, the order is ours, and a driver that was not chosen is not asked.
+        So a failure has a name, the order is ours, and a driver that was not chosen is not asked. Raises PluginError.
         """
         callers = self._cache.get(hook)
         if callers is None:
-            everybody = self.manager.list_name_plugin()
-            implementers = {impl.plugin_name for impl in getattr(self.manager.hook, hook).get_hookimpls()}
-            callers = self._cache[hook] = [
-                (name, self.manager.subset_hook_caller(hook, [plugin for other, plugin in everybody if other != name]))
-                for name in sorted(implementers)
-            ]
+            found = getattr(self.manager.hook, hook).get_hookimpls()
+            callers = self._cache[hook] = [(impl.plugin_name, _caller(impl)) for impl in found]
+            callers.sort(key=lambda each: each[0])
         return callers
 
     # -- learning at start-up ----------------------------------------------------------------------------
@@ -333,6 +331,21 @@ class Plugins:
             raise PluginError(
                 f"plugin {name!r} failed in {hook} for {what}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _caller(impl: pluggy.HookImpl) -> Caller:
+    """Calls it as pluggy calls one alone, with the arguments that it names, but without its machinery: that was a tenth
+    of a plan. Raises PluginError for one that wraps others.
+    """
+    if impl.hookwrapper or impl.wrapper:
+        words = f"{impl.function.__name__} wraps others, and each plugin is asked alone"
+        raise PluginError(f"plugin {impl.plugin_name!r}: {words}")
+
+    def call(**arguments: Any) -> list[Any]:
+        result = impl.function(*[arguments[name] for name in impl.argnames])
+        return [] if result is None else [result]
+
+    return call
 
 
 def _exclusive(one: Driver | None, other: Driver | None) -> bool:
