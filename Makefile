@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN    := .venv/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 ARGS   ?=
+# Two at once: most tests wait for the kernel half of their time. Those of one file share addresses, so they stay together.
+AT_ONCE := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow quick bench docs clean
@@ -19,13 +21,13 @@ demo: .venv/runtime ## run configs/hello.toml: a container's own output, then ev
 	$(SUDO) $(BIN)/pycore down configs/hello.toml
 
 test: .venv/dev ## the test suite, with lint, types and import contracts; ARGS="-k ports" narrows it
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" $(AT_ONCE) $(ARGS)
 
 slow: .venv/dev ## what takes minutes beside it: a failure of every call, a kill -9 at every moment
-	$(BIN)/pytest -m slow $(ARGS)
+	$(BIN)/pytest -m slow $(AT_ONCE) $(ARGS)
 
 quick: .venv/dev ## unit tests, lint and types: what to run between two edits
-	$(BIN)/pytest -m "not slow and not root" $(ARGS)
+	$(BIN)/pytest -m "not slow and not root" $(AT_ONCE) $(ARGS)
 
 bench: .venv/dev ## pycore beside the other runtimes of this host, one table; ARGS="--list" shows the parts
 	$(SUDO) $(BIN)/python tests/bench/run.py $(ARGS)

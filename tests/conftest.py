@@ -1,4 +1,7 @@
-"""What holds for all tests: what they need of the host, what they may leave on it, and how a session ends."""
+"""What holds for all tests: what they need of the host, what they may leave on it, and how a session ends.
+
+Several processes may run them (pytest-xdist): one alone begins, counts and ends.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,18 @@ from support import leaks, needs
 
 COMPLETE = bool(os.environ.get("PYCORE_TESTS_COMPLETE"))
 """Set by .ci/run: the host is a fresh one of our own, where nothing may be missing and nothing may be left."""
+WORKER = bool(os.environ.get("PYTEST_XDIST_WORKER"))
+"""Whether this process runs a part of the tests for another one."""
 
-_skipped = pytest.StashKey["Counter[str]"]()
+_LACKING = "lacking"
+_skipped: Counter[str] = Counter()
+"""What was not there, and how many tests wanted it."""
+_before: set[str] = set()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_skipped] = Counter()
+def pytest_sessionstart() -> None:
+    if COMPLETE and not WORKER:
+        _before.update(leaks.snapshot())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,35 +36,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         wanted.insert(0, "root")
     for name in wanted:
         if not needs.is_met(name):
-            item.config.stash[_skipped][needs.reason(name)] += 1
+            item.user_properties.append((_LACKING, needs.reason(name)))
             pytest.skip(needs.reason(name))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "setup":
+        _skipped.update(str(reason) for name, reason in report.user_properties if name == _LACKING)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if COMPLETE and session.config.stash[_skipped] and session.exitstatus == pytest.ExitCode.OK:
+    if not COMPLETE or WORKER or session.exitstatus != pytest.ExitCode.OK:
+        return
+    left = leaks.snapshot() - _before
+    if left:
+        print(f"\nthe tests left behind: {', '.join(sorted(left))}")
+    if left or _skipped:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> Generator[None, None, None]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
     """The closing line, after pytest's own: how many tests were skipped for want of what, and what brings it."""
     yield
-    skipped = config.stash[_skipped]
-    if skipped:
-        wants = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    if _skipped:
+        wants = "; ".join(f"{count} {reason}" for reason, count in _skipped.most_common())
         verdict = " where none may be" if COMPLETE else ""
-        line = f"skipped {skipped.total()} tests{verdict}: {wants}"
+        line = f"skipped {_skipped.total()} tests{verdict}: {wants}"
         terminalreporter.write_line(line, red=COMPLETE, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fail the session when a mount, link, cgroup, network namespace or nft table outlives it."""
+    """Fail the session when a mount, link, cgroup, network namespace or nft table of its own outlives it."""
     before = leaks.snapshot()
     yield
-    left = leaks.snapshot() - before
-    if not COMPLETE:
-        left = leaks.ours(left, tmp_path_factory.getbasetemp())
+    left = leaks.ours(leaks.snapshot() - before, tmp_path_factory.getbasetemp())
     assert not left, f"the tests left behind: {', '.join(sorted(left))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -309,9 +310,12 @@ def udp_server(namespace: Namespace, port: int, like: str) -> socket.socket:
 
 
 def answered(client: Namespace, server: Namespace, target: tuple[str, int], port: int) -> bool:
-    """Whether a datagram comes, and its answer."""
+    """Whether a datagram comes, and its answer; one that is lost is sent again, as programs do."""
     with udp_server(server, port, target[0]) as there, client.socket(socket.SOCK_DGRAM, target[0]) as here:
-        here.sendto(b"ask", target)
-        question, address = there.recvfrom(10)
-        there.sendto(b"answer", address)
-        return (question, here.recv(10)) == (b"ask", b"answer")
+        for _ in range(10):
+            with suppress(TimeoutError):
+                here.sendto(b"ask", target)
+                question, address = there.recvfrom(10)
+                there.sendto(b"answer", address)
+                return (question, here.recv(10)) == (b"ask", b"answer")
+    return False

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import dns.exception
 import dns.message
@@ -45,10 +46,15 @@ def server_of(pid: int) -> str:
 
 
 def ask(pid: int, name: str, kind: str = "A", *, tcp: bool = False, seconds: float = SECONDS) -> dns.message.Message:
-    """What a container is answered by the server that its resolv.conf names."""
+    """What a container is answered by the server that its resolv.conf names; asked again, as the C library does."""
     server, query = server_of(pid), dns.message.make_query(name, kind)
     with entered(pid):
-        return (dns.query.tcp if tcp else dns.query.udp)(query, server, timeout=seconds)
+        if tcp:
+            return dns.query.tcp(query, server, timeout=seconds)
+        for _ in range(3):
+            with suppress(dns.exception.Timeout):
+                return dns.query.udp(query, server, timeout=seconds / 4)
+        return dns.query.udp(query, server, timeout=seconds / 4)
 
 
 def addresses(pid: int, name: str, kind: str = "A") -> list[str]:

@@ -217,7 +217,8 @@ def built_in() -> Iterator[type[Operation]]:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(".lost"):
                 for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-                    if issubclass(found, Operation) and found.__module__ == module.name:
+                    is_base = found.__name__.startswith("_")
+                    if issubclass(found, Operation) and found.__module__ == module.name and not is_base:
                         yield found
 
 

@@ -92,6 +92,14 @@ LAN: Source = {
 }
 """In the neighbourhood of the host and in a bridged network, with a port that the supervisor serves."""
 
+BOUND: Source = {
+    "image": "/srv/image",
+    "command": ["sleep", "inf"],
+    "stop_signal": "SIGKILL",
+    "network": {"egress": ["10.0.0.0/8:443", "example.org:*"]},
+}
+"""One that may not send to everybody."""
+
 OUTWARD: Source = {
     "image": "host",
     "command": ["sleep", "inf"],
@@ -119,9 +127,9 @@ def of_images() -> dict[str, Source]:
 
 
 def of_networks() -> Source:
-    """An app with a container in the host's neighbourhood."""
+    """An app with a container in the host's neighbourhood, and one that is bound."""
     lan = {"driver": "macvlan", "parent": "lo", "subnets": ["192.0.2.0/24"], "gateways": ["192.0.2.1"]}
-    return app_of(lan=LAN) | {"network": {"lan": lan}}
+    return app_of(lan=LAN, bound=BOUND) | {"network": {"lan": lan}}
 
 
 STORED = ("hold", "release", "add_document", "take_blob", "take_layer", "tag")
