@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,7 @@ def test_a_network_without_a_way_out(lab: Lab) -> None:
         lab.start(name, tables={"default": {"internal": True}}, ports=ports)
         for name, ports in (("shop/db", [{"port": 80, "host_port": 8080, "expose": "host"}]), ("shop/web", []))
     )
-    gateway = inner.address.rpartition(".")[0] + ".1"
+    gateway = IPv4Interface(f"{inner.address}/22").network[1]
     inner.namespace.run(f"ip route add default via {gateway}")
     open_one = lab.start("bank/desk", ports=["9090:90"])
     with inner.namespace.listen(80) as server:
@@ -216,6 +217,13 @@ def test_a_network_without_a_way_out(lab: Lab) -> None:
         refused(inner.namespace, (LAN_HOST, 81))
         refused(inner.namespace, (LAN_HOST, 9090))
         refused(inner.namespace, (open_one.address, 90))
+    kinds = [place.socket(socket.SOCK_DGRAM) for place in (lab.neighbour, inner.namespace, open_one.namespace)]
+    with kinds[0] as heard, kinds[1] as inside, kinds[2] as outside:  # not one packet, answered or not
+        heard.bind((LAN_NEIGHBOUR, 5000))
+        heard.settimeout(10)
+        inside.sendto(b"from inside", (LAN_NEIGHBOUR, 5000))
+        outside.sendto(b"from an open network", (LAN_NEIGHBOUR, 5000))
+        assert heard.recv(100) == b"from an open network"
 
 
 def test_no_port_leads_into_a_network_without_a_way_in(lab: Lab) -> None:
