@@ -169,6 +169,12 @@ def a_router(evil: Running, web: Running, db: Running) -> bytes:
     return frame(mac_of(evil), ALL_NODES_MAC, ETH_IP6, router_advertisement(evil.address6, mac_of(evil)))
 
 
+def a_search_for_listeners(evil: Running, web: Running, db: Running) -> bytes:
+    """After which a bridge that asks for them would send nothing to who has not answered."""
+    body = struct.pack("!BBHHH", 130, 0, 0, 1000, 0) + bytes(16)
+    return frame(mac_of(evil), ALL_NODES_MAC, ETH_IP6, ip6(evil.address6, ALL_NODES, 58, body))
+
+
 def behind_a_tag(evil: Running, web: Running, db: Running) -> bytes:
     inner = b"\0\7" + ETH_IP.to_bytes(2, "big") + udp4(web.address, db.address)
     return frame(mac_of(evil), mac_of(db), ETH_VLAN, inner)
@@ -180,8 +186,8 @@ def another_protocol(evil: Running, web: Running, db: Running) -> bytes:
 
 ATTACKS: list[Attack] = [
     another_mac, another_address, the_gateways_address, another_address6, no_address6, arp_for_another,
-    arp_with_another_mac, arp_answer_of_nobody, neighbour_for_another, neighbour_as_another, a_router, behind_a_tag,
-    another_protocol,
+    arp_with_another_mac, arp_answer_of_nobody, neighbour_for_another, neighbour_as_another, a_router,
+    a_search_for_listeners, behind_a_tag, another_protocol,
 ]  # fmt: skip
 
 
@@ -202,6 +208,7 @@ def own_packets(evil: Running, db: Running) -> Iterator[tuple[str, bytes]]:
     yield "IPv6", frame(mac, target, ETH_IP6, udp6(evil.address6, db.address6))
     yield "ARP", frame(mac, BROADCAST, ETH_ARP, arp(mac, evil.address, 1, db.address))
     yield "whether an address is free", frame(mac, BROADCAST, ETH_ARP, arp(mac, "0.0.0.0", 1, evil.address))
+    yield "to a group", frame(mac, "33:33:00:00:00:fb", ETH_IP6, udp6(evil.address6, "ff02::fb"))
     yield "ND", frame(mac, ALL_NODES_MAC, ETH_IP6, advertisement(evil.address6, evil.address6, mac))
 
 

@@ -100,13 +100,15 @@ def mac_of(address: str) -> str:
 def make_bridge(name: str, mac: str, mtu: int) -> bytes:
     """Make a bridge and bring it up; one that is there already is fine. 0 leaves the MTU to the kernel.
 
-    It has a hardware address of its own: else it takes the lowest of its ports', and changes with them.
+    It has a hardware address of its own: else it takes the lowest of its ports', and changes with them. Who listens to
+    which group it does not ask: what is sent to one goes to all, whatever a container says of it.
     """
+    kind = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": [("IFLA_BR_MCAST_SNOOPING", 0)]})]}
     attributes: Attributes = [
         ("IFLA_IFNAME", name),
         ("IFLA_ADDRESS", mac),
         ("IFLA_GROUP", group_of(name)),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge")]}),
+        ("IFLA_LINKINFO", kind),
         *_mtu(mtu),
     ]
     return _request("ifinfmsg", _NEWLINK, _CHANGE | _CREATE, _UP, attributes)

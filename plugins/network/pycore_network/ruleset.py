@@ -245,12 +245,13 @@ table bridge {table} {{
         drop
     }}
 
+    # Nobody asks for routers or listeners: said to all by each, it would make every start dearer the more there are.
     chain own_ip6 {{
-        icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+        icmpv6 type {{ nd-router-advert, nd-redirect, nd-router-solicit }} drop
+        icmpv6 type {{ mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} drop
         icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets drop
         iifname . ip6 saddr @addresses6 goto egress6
         ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets accept
-        ip6 saddr :: icmpv6 type {{ mld-listener-report, mld2-listener-report, nd-router-solicit }} accept
         drop
     }}
 
@@ -316,10 +317,7 @@ table bridge {table} {{
 
 _MARK = 0x20000000
 """A packet that a container's egress does not name, between the two tables."""
-_DISCOVERY = (
-    "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld2-listener-report, "
-    "mld-listener-done"
-)
+_DISCOVERY = "nd-neighbor-solicit, nd-neighbor-advert"
 """What IPv6 needs on a link."""
 _WORDS = {"mark": f"{_MARK:#010x}", "others": f"{_MARK ^ 0xFFFFFFFF:#010x}", "discovery": _DISCOVERY}
 
