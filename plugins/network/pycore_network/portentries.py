@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 from pycore.spec import Change, Fields, Many, Text, setting
 
-from pycore_network.ports import Ports
+from pycore_network.ports import Ports, number_of
 
 MAX_RANGE = 1024
 """Ports in one entry."""
@@ -163,9 +163,7 @@ def _numbers(text: str) -> range:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    number = number_of(text)
+    if number is None:
         raise ValueError(_FORM)
-    number = int(text[:6])
-    if not 1 <= number <= 65535:
-        raise ValueError(f"{text[:20]} is no port: ports go from 1 to 65535")
     return number

@@ -15,6 +15,16 @@ Place = tuple[str | int, ...]
 """Where in the spec an entry stands: its keys and indexes from the top."""
 
 
+def number_of(text: str) -> int | None:
+    """A port as people write it; None for what is no number. Raises ValueError for a number that no port has."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    number = int(text[:6])
+    if not 1 <= number <= 65535:
+        raise ValueError(f"{text[:20]} is no port: ports go from 1 to 65535")
+    return number
+
+
 @dataclass(frozen=True)
 class Ports:
     """A row of ``count`` ports of the host, and the container's ports that they lead to."""

@@ -10,6 +10,8 @@ from typing import Annotated
 import pydantic
 from pycore.spec import Text
 
+from pycore_network.ports import number_of
+
 PROTOCOLS = ("tcp", "udp", "sctp")
 ALL_PORTS = (0, 65535)
 MAX_NAMED = 64
@@ -102,11 +104,9 @@ def _ports(text: str) -> tuple[str, tuple[int, int]]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    number = number_of(text)
+    if number is None:
         raise ValueError(_FORM)
-    number = int(text[:6])
-    if not 1 <= number <= 65535:
-        raise ValueError(f"{text[:20]} is no port: ports go from 1 to 65535")
     return number
 
 
