@@ -110,6 +110,18 @@ def test_after_a_restart_and_when_it_is_made_anew(pycore: Command) -> None:
     assert addresses(pid_of(pycore, "shop/web"), "db") == ["10.77.7.7"]
 
 
+def test_who_shares_a_network_finds_the_names_in_it(pycore: Command, outside: Upstream) -> None:
+    beside = 'network = "container:web"'
+    own = f'network = {{ driver = "container", container = "web", dns = ["{OUTSIDE[0]}"] }}'
+    pycore("apply", pycore.write(spec("shop", {"web": "", "db": "", "beside": beside, "own": own})))
+    address = own_addresses(pid_of(pycore, "shop/db"))
+    assert addresses(pid_of(pycore, "shop/beside"), "db") == address
+    assert server_of(pid_of(pycore, "shop/own")) == OUTSIDE[0]
+    words = ("--rm", "--network", "container:shop/web", "host", "/usr/bin/env", "python3", "-c")
+    asked = 'import socket; print(socket.gethostbyname("db"))'
+    assert pycore("run", *words, asked).split() == address
+
+
 def test_replicas_in_turn(pycore: Command) -> None:
     pycore("apply", pycore.write(spec("shop", {"web": "", "api": "replicas = 3"})))
     web = pid_of(pycore, "shop/web")

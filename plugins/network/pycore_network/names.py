@@ -1,12 +1,13 @@
 """What a container is called and how it finds names: /etc/hosts, /etc/hostname, /etc/resolv.conf, for any driver.
 
-A container with an address in a bridged network asks the resolver, which knows its neighbours; any other asks the
-servers that the host asks. The resolver asks for each container the servers of its own `dns`.
+A container in a bridged network, its own or another's that it shares, asks the resolver, which knows its neighbours;
+any other asks the servers that the host asks. The resolver asks for each container the servers of its own `dns`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -18,11 +19,14 @@ from pycore.ops import Operation
 from pycore.spec import Change, Container, Many, Section, Text, setting
 
 from pycore_network import resolvconf
+from pycore_network.known import DIRECTORY, Known
 from pycore_network.memberships import Membership, memberships
-from pycore_network.networks import BRIDGE, AddressText, is_address
+from pycore_network.networks import BRIDGE, AddressText, Network, all_recorded, is_address
 from pycore_network.ops.names import NameFile, NameFiles
 from pycore_network.ops.pasta import RESOLVER
 from pycore_network.resolver.service import ResolverService
+from pycore_network.sharing import DRIVER as SHARING
+from pycore_network.sharing import shared_by
 
 if TYPE_CHECKING:
     from pycore_network.resolver.policy import Policy
@@ -111,7 +115,7 @@ def pycore_service(host: Host, kernel: Kernel) -> Service:
 @hookimpl
 def pycore_prepare(container: Container, host: Host) -> Iterable[Operation]:
     names, hostname, members = container[Names], _hostname(container), memberships(container, host)
-    resolver = _resolver(members)
+    resolver = _resolver(_networks(container, host, members))
     return [
         NameFiles(
             _directory(container, host),
@@ -143,9 +147,32 @@ def _hostname(container: Container) -> str:
     return next((str(name) for name in found if name), container.name)
 
 
-def _resolver(members: Sequence[Membership]) -> str:
+def _networks(container: Container, host: Host, members: Sequence[Membership]) -> list[Network]:
+    """The networks that a container is in: by itself, or with the one whose network it shares. The resolver knows that
+    one by its address, and asks its servers: who has `dns` of its own asks those.
+    """
+    if container.drivers.get("network") != SHARING or container[Names].dns:
+        return [each.network for each in members]
+    app, _, name = shared_by(container).partition("/")
+    if app == container.app.name and name in container.app.containers:
+        return [each.network for each in memberships(container.app.containers[name], host)]
+    return [network for network in all_recorded(host) if _is_in(network, app, name, host)]
+
+
+def _is_in(network: Network, app: str, name: str, host: Host) -> bool:
+    """Whether a container that runs is in a network."""
+    directory = f"{network.directory}/{DIRECTORY}"
+    for identity in host.look.listdir(directory):
+        with suppress(FileNotFoundError, ValueError):
+            known = Known.of(host.look.read(f"{directory}/{identity}"))
+            if known.app == app and name in known.names:
+                return True
+    return False
+
+
+def _resolver(networks: Iterable[Network]) -> str:
     """Where a container reaches the resolver: at the host's own address in the first network that has one of IPv4."""
-    gateways = (gateway for each in members if each.network.driver == BRIDGE for gateway in each.network.gateways)
+    gateways = (gateway for network in networks if network.driver == BRIDGE for gateway in network.gateways)
     return next((gateway for gateway in gateways if ":" not in gateway), "")
 
 
