@@ -552,7 +552,7 @@ class Engine:
         """
         life = self.open()
         record = self.find(name)
-        with self._apps[record.app], life.turn(record.id):
+        with self._apps[record.app], life.turn_at_rest(record):
             record = life.current(record)
             source = edit(record.source)
             with self._planning:
@@ -728,7 +728,7 @@ class Engine:
         if live and not live.exited.is_set():
             yield partial(life.executions.call, live, life.container(record))
             return
-        with life.turn(record.id):
+        with life.turn_at_rest(record):
             record = self.find(record.id)
             if life.runs(record) or record.status in ("creating", "removing"):
                 raise Conflict(f"{record.full_name} is just being changed", hint="repeat the command")

@@ -133,6 +133,43 @@ def test_what_is_not_undone_is_no_process_that_hangs(engine: Engine, monkeypatch
     gate.open()
 
 
+@pytest.mark.parametrize("act", ["start", "change"])
+def test_whoever_wants_one_that_just_removes_itself_is_not_in_its_way(
+    engine: Engine, spawner: FakeSpawner, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    text = 'name = "t"\n[container.t]\nimage = "host"\ncommand = ["sleep", "inf"]\nnetwork = "none"\n'
+    engine.run(engine.load_text(text), auto_remove=True)
+    (record,) = engine.containers()
+    gate, waiting = Gate(engine, monkeypatch), threading.Event()
+    settled = gate.life.settled
+
+    def wait(live: Live) -> bool:
+        waiting.set()
+        return settled(live)
+
+    monkeypatch.setattr(gate.life, "settled", wait)
+    monkeypatch.setattr("pycore.life.lifecycle.ORDER_WAIT", ENOUGH)
+    exited = gate.life.live[record.id].exited
+    spawner.end(record.id)
+    assert exited.wait(ENOUGH)
+    errors: list[PycoreError] = []
+
+    def want() -> None:
+        try:
+            engine.start("t") if act == "start" else engine.change("t", lambda source: source)
+        except PycoreError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=want)
+    thread.start()
+    assert waiting.wait(ENOUGH)
+    gate.open()
+    thread.join(ENOUGH / 2)
+    assert not thread.is_alive()
+    assert [error.message for error in errors] == ["t/t has just been removed"]
+    assert engine.containers() == []
+
+
 def test_a_process_that_hangs_is_named(engine: Engine, spawner: FakeSpawner, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = apply(engine, "", "")
     monkeypatch.setattr("pycore.life.lifecycle.KILL_WAIT", 0.05)

@@ -20,7 +20,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
 
-from pycore.errors import Conflict, PycoreError, StartError, noted
+from pycore.errors import Conflict, NotFound, PycoreError, StartError, noted
 from pycore.hookspecs import End, Host
 from pycore.launch.idmap import ids, root_id
 from pycore.launch.launcher import ExitHandler, Launcher, Starting, Stdio, give_up, start_time
@@ -122,6 +122,23 @@ class Lifecycle:
     def turn(self, identity: str) -> threading.RLock:
         """Held by whoever starts, stops or removes a container: one at a time."""
         return self._turns[identity]
+
+    @contextlib.contextmanager
+    def turn_at_rest(self, record: ContainerRecord) -> Generator[None, None, None]:
+        """The turn of a container that does not end just now: an end is put in order before, for which the turn may be
+        wanted, to remove the container. Raises NotFound where it is removed, PycoreError where that hangs.
+        """
+        while True:
+            live = self.live.get(record.id)
+            if live and live.exited.is_set():
+                self.see_settled(live)
+            with self.turn(record.id):
+                live = self.live.get(record.id)
+                if live is None or not live.exited.is_set():
+                    if self.state.container(record.id) is None:
+                        raise NotFound(f"{record.full_name} has just been removed")
+                    yield
+                    return
 
     def tell(self) -> None:
         """Something has become of a container: wake whoever waits for it."""
@@ -315,7 +332,7 @@ class Lifecycle:
 
     def start_again(self, record: ContainerRecord, *, restart: bool = False) -> None:
         """Start a container that has stopped, as it was made; one that runs is left alone. Raises StartError."""
-        with self.turn(record.id):
+        with self.turn_at_rest(record):
             if self.runs(record):
                 live = self.live.get(record.id)
                 if live:
@@ -668,11 +685,7 @@ class Lifecycle:
         for live in all_of_them:
             self._gone(live, all_of_them)
         for live in all_of_them:
-            if not self.settled(live):
-                raise PycoreError(
-                    f"{live.record.full_name} has ended, and what was done for it is still not undone",
-                    hint=f"that hangs in the kernel: see /proc/{os.getpid()}/task/*/stack",
-                )
+            self.see_settled(live)
 
     @staticmethod
     def _gone(live: Live, among: Sequence[Live]) -> None:
@@ -681,6 +694,14 @@ class Lifecycle:
             raise PycoreError(
                 f"{live.record.full_name} does not end, not even by SIGKILL",
                 hint=f"its process hangs in the kernel: see /proc/{live.record.pid}/stack",
+            )
+
+    def see_settled(self, live: Live) -> None:
+        """Wait until one that ends is in order. Raises PycoreError where the janitor hangs."""
+        if not self.settled(live):
+            raise PycoreError(
+                f"{live.record.full_name} has ended, and what was done for it is still not undone",
+                hint=f"that hangs in the kernel: see /proc/{os.getpid()}/task/*/stack",
             )
 
     def settled(self, live: Live) -> bool:
