@@ -16,10 +16,10 @@ from support.command import Command
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("libseccomp", "libnftables")]
 
-EARLY, LAST = 3, 15
-MEMORY = 12 << 20
-"""Bytes by which processes may grow in between: a mebibyte for each round, since heaps still settle. What is kept of
-less than that is found by the bench."""
+EARLY, LAST = 5, 15
+MEMORY = 20 << 20
+"""Bytes by which processes may grow in between: two mebibytes for each round, since heaps still settle, beside other
+tests more slowly. What is kept of less than that is found by the bench."""
 
 
 def holdings(pycore: Command) -> Holdings:
