@@ -50,7 +50,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         for address in addresses:
             words = f"{address}/64 dev eth0 nodad" if ":" in address else f"{address}/24 dev eth0"
             each.run(f"ip address add {words}")
-        each.run("ip link set eth0 up")
+        each.bring_up("eth0")
+    host.wait_until_reached(GOOD, EVIL, GOOD6, EVIL6)
     if Path("/proc/sys/net/bridge").exists():
         for family in ("iptables", "ip6tables"):
             host.run(f"sysctl -q -w net.bridge.bridge-nf-call-{family}={getattr(request, 'param', 0)}")
@@ -103,7 +104,6 @@ class Box:
 
     def connects(self, target: str, port: int) -> bool:
         with self.socket(socket.SOCK_STREAM, target) as client:
-            client.settimeout(1)
             try:
                 client.connect((target, port))
             except OSError:

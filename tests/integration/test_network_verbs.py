@@ -43,8 +43,9 @@ def neighbour(host: Namespace) -> Iterator[Namespace]:
     host.run(f"ip link add eth0 type veth peer name eth0 netns {made.pid}")
     for each, address, other in ((host, HOST, NEIGHBOUR), (made, NEIGHBOUR, HOST)):
         each.run(f"ip addr add {address}/24 dev eth0")
-        each.run("ip link set eth0 up")
+        each.bring_up("eth0")
         each.run(f"ip route add default via {other}")
+    host.wait_until_reached(NEIGHBOUR)
     yield made
     made.close()
 

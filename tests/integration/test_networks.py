@@ -209,9 +209,10 @@ def lan() -> Iterator[tuple[Namespace, Namespace]]:
         host.run(f"ip link add lan0 type veth peer name lan0 netns {neighbour.pid}")
         for side, number in ((host, 1), (neighbour, 2)):
             side.run(f"ip address add 192.0.2.{number}/24 dev lan0")
-            side.run("ip link set lan0 up")
+            side.bring_up("lan0")
         for side in (host, neighbour):
             Kernel().link_wait(["lan0"], side.pid)
+        host.wait_until_reached("192.0.2.2")
         yield host, neighbour
     finally:
         host.close()

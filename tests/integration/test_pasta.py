@@ -36,8 +36,9 @@ def lan() -> Iterator[tuple[Namespace, Namespace]]:
     host.run(f"ip link add eth9 type veth peer name eth9 netns {far.pid}")
     for place, address in ((host, "192.0.2.2/24"), (far, f"{FAR}/24")):
         place.run(f"ip address add {address} dev eth9")
-        place.run("ip link set eth9 up")
+        place.bring_up("eth9")
     host.run(f"ip route add default via {FAR}")
+    host.wait_until_reached(FAR)
     yield host, far
     host.close()
     far.close()

@@ -156,9 +156,10 @@ def made_lab(directory: Path) -> Generator[Lab]:
         ):  # fmt: skip
             side.run(f"ip address add {address}/24 dev lan0")
             side.run(f"ip address add {address6}/64 dev lan0 nodad")
-            side.run("ip link set lan0 up")
+            side.bring_up("lan0")
         for side in (host, neighbour):
             lab.kernel.link_wait(["lan0"], side.pid)
+        host.wait_until_reached(LAN_NEIGHBOUR, LAN_NEIGHBOUR6)
         yield lab
     finally:
         lab.close()

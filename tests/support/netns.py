@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from pycore.linux import libc
 
@@ -54,13 +55,34 @@ class Namespace:
         words = ["nsenter", "-t", str(self.pid), "--net", *command.split()]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
+    def bring_up(self, device: str) -> None:
+        """Have a device up, without a look whether another has its own address: for so long, the kernel asks nobody for
+        neighbours by that (accept_dad, ip-sysctl.rst).
+        """
+        if os.path.exists("/proc/sys/net/ipv6"):
+            self.run(f"sysctl -q -w net.ipv6.conf.{device}.accept_dad=0")
+        self.run(f"ip link set {device} up")
+
+    def wait_until_reached(self, *addresses: str) -> None:
+        """Wait until a packet goes to each address and another comes back: the kernel makes a device ready, and its
+        addresses known, in its own time, and a question for a neighbour that is lost is asked again a second later.
+        """
+        for address in addresses:
+            for _ in range(40):
+                with self.socket(address=address) as client, suppress(TimeoutError, OSError):
+                    client.settimeout(0.5)
+                    if client.connect_ex((address, 1)) == errno.ECONNREFUSED:
+                        break
+            else:
+                raise AssertionError(f"{address} is not reached")
+
     def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "") -> socket.socket:
-        """A socket that belongs to it, wherever it is used, of the family of an address; gives up after a second."""
+        """A socket that belongs to it, wherever it is used, of the family of an address; gives up after seconds."""
         with self.entered():
             made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         if ":" in address:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.settimeout(1)
+        made.settimeout(3)
         return made
 
     def listen(self, port: int, address: str = "0.0.0.0") -> socket.socket:
