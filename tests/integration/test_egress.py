@@ -15,7 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from support.command import PROGRAM, Command, wait_readable
+from support.command import Command, on_host, wait_readable
 from support.netns import Namespace, entered
 from support.resolving import SECONDS, Upstream, says
 
@@ -67,10 +67,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def pycore(world: World, tmp_path: Path) -> Iterator[Command]:
     """The command, on that host."""
-    program = tmp_path / "pycore"
-    program.write_text(f'#!/bin/sh\nexec nsenter -t {world.host.pid} --net {PROGRAM} "$@"\n')
-    program.chmod(0o755)
-    command = Command(tmp_path, program)
+    command = on_host(tmp_path, world.host.pid)
     yield command
     command.end()
 

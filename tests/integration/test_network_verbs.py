@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pycore.linux import nftables
-from support.command import PROGRAM, Command, wait_readable
+from support.command import Command, on_host, wait_readable
 from support.netns import Namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("libseccomp", "libnftables", "ip", "nft")]
@@ -53,10 +53,7 @@ def neighbour(host: Namespace) -> Iterator[Namespace]:
 @pytest.fixture
 def pycore(host: Namespace, tmp_path: Path) -> Iterator[Command]:
     """The command, on a host with a network of its own."""
-    program = tmp_path / "pycore"
-    program.write_text(f'#!/bin/sh\nexec nsenter -t {host.pid} --net {PROGRAM} "$@"\n')
-    program.chmod(0o755)
-    command = Command(tmp_path, program)
+    command = on_host(tmp_path, host.pid)
     yield command
     command.end()
 

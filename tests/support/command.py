@@ -14,6 +14,14 @@ from typing import Any
 PROGRAM = Path(sys.executable).with_name("pycore")
 
 
+def on_host(directory: Path, host: int) -> Command:
+    """The command on a host with a network of its own, that of a process."""
+    program = directory / "pycore"
+    program.write_text(f'#!/bin/sh\nexec nsenter -t {host} --net {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    return Command(directory, program)
+
+
 @dataclass
 class Done:
     """A command that has ended."""

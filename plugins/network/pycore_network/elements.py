@@ -99,16 +99,22 @@ def sources_of(expose: str, allow_from: Sequence[str], version: int) -> tuple[st
     """The networks of a family that may reach a port, none of them within another; None for everybody."""
     if not allow_from:
         return None if expose == ALL else _LAN[version] if expose == LAN else ()
-    from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+    from ipaddress import ip_network
 
     allowed = [network for network in map(ip_network, allow_from) if network.version == version]
     if expose != ALL:
         within = [ip_network(text) for text in (_LAN[version] if expose == LAN else ())]
         allowed = [part for each in allowed for other in within if (part := _common(each, other))]
-    fours = collapse_addresses([each for each in allowed if isinstance(each, IPv4Network)])
-    sixes = collapse_addresses([each for each in allowed if isinstance(each, IPv6Network)])
-    found: list[IPv4Network | IPv6Network] = [*fours, *sixes]
-    return tuple(str(each.network_address if each.num_addresses == 1 else each) for each in found)
+    return tuple(str(each.network_address if each.num_addresses == 1 else each) for each in collapsed(allowed))
+
+
+def collapsed(networks: Sequence[IPv4Network | IPv6Network]) -> list[IPv4Network | IPv6Network]:
+    """The same addresses by as few networks as it takes, none of them within another."""
+    from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+
+    fours = collapse_addresses([each for each in networks if isinstance(each, IPv4Network)])
+    sixes = collapse_addresses([each for each in networks if isinstance(each, IPv6Network)])
+    return [*fours, *sixes]
 
 
 def _common(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network | None:

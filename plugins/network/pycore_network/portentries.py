@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 import pydantic
 from pycore.spec import Change, Fields, Many, Text, setting
 
-from pycore_network.ports import Ports, number_of
+from pycore_network.ports import PROTOCOLS, Ports, number_of
 
 MAX_RANGE = 1024
 """Ports in one entry."""
 
-PROTOCOLS = ("tcp", "udp", "sctp")
 _FORM = 'must look like "8080:80", "127.0.0.1:8080:80", "[::1]:8080:80", "8080:80/udp" or "8000-8010:8000-8010"'
 
 

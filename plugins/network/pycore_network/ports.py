@@ -8,6 +8,9 @@ from dataclasses import dataclass
 ANYWHERE = {4: "0.0.0.0", 6: "::"}
 """Version to the word for all addresses of the host that are of it."""
 
+PROTOCOLS = ("tcp", "udp", "sctp")
+"""Those that have ports."""
+
 HOST, LAN, ALL = "host", "lan", "all"
 """Who may reach a port: this host alone, private networks as well, everybody."""
 

@@ -10,8 +10,7 @@ from pycore.cli.session import Session
 from pycore.errors import UsageError
 
 from pycore_network.explain import Explained
-
-_PROTOCOLS = ("tcp", "udp", "sctp")
+from pycore_network.ports import PROTOCOLS
 
 
 def explain(session: Session, arguments: argparse.Namespace) -> int:
@@ -41,6 +40,6 @@ def port_of(text: str) -> tuple[int, str]:
     """``8080`` or ``53/udp`` as a number and a protocol. Raises UsageError."""
     number, _, protocol = text.partition("/")
     protocol = protocol or "tcp"
-    if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 65535) or protocol not in _PROTOCOLS:
+    if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 65535) or protocol not in PROTOCOLS:
         raise UsageError(f"{text!r} is no port", hint="a port is written 8080, or 53/udp")
     return int(number), protocol

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from pycore_network.egress.entries import ALL_PORTS, Entry
+from pycore_network.elements import collapsed
 
 Network = IPv4Network | IPv6Network
 
@@ -29,7 +30,7 @@ def boxes(entries: Iterable[Entry]) -> list[Box]:
 
 
 def _of_family(rows: Sequence[Entry], version: int) -> Iterator[Box]:
-    free = _collapsed([network for row in rows if not row.protocol for network in _networks(row, version)])
+    free = collapsed([network for row in rows if not row.protocol for network in _networks(row, version)])
     yield from (Box(str(network), "", *ALL_PORTS) for network in free)
     for protocol in sorted({row.protocol for row in rows if row.protocol}):
         those = [row for row in rows if row.protocol == protocol]
@@ -42,7 +43,7 @@ def _of_protocol(protocol: str, rows: Sequence[Entry], version: int, free: Seque
     begun: dict[Network, int] = {}
     for cut in cuts:
         those = [row for row in rows if row.ports[0] <= cut <= row.ports[1]]
-        found = _collapsed([network for row in those for network in _networks(row, version)])
+        found = collapsed([network for row in those for network in _networks(row, version)])
         now = {network for network in found if not any(_is_within(network, other) for other in free)}
         for network in sorted(begun.keys() - now, key=str):
             yield Box(str(network), protocol, begun.pop(network), cut - 1)
@@ -52,12 +53,6 @@ def _of_protocol(protocol: str, rows: Sequence[Entry], version: int, free: Seque
 
 def _networks(row: Entry, version: int) -> list[Network]:
     return [network for text in row.networks if (network := ip_network(text)).version == version]
-
-
-def _collapsed(networks: Sequence[Network]) -> list[Network]:
-    fours = collapse_addresses([each for each in networks if isinstance(each, IPv4Network)])
-    sixes = collapse_addresses([each for each in networks if isinstance(each, IPv6Network)])
-    return [*fours, *sixes]
 
 
 def _is_within(one: Network, other: Network) -> bool:

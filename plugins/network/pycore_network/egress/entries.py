@@ -10,9 +10,8 @@ from typing import Annotated
 import pydantic
 from pycore.spec import Text
 
-from pycore_network.ports import number_of
+from pycore_network.ports import PROTOCOLS, number_of
 
-PROTOCOLS = ("tcp", "udp", "sctp")
 ALL_PORTS = (0, 65535)
 MAX_NAMED = 64
 """Ports in a range of an entry that names a host: each address that it turns out to have is noted down for each."""
@@ -38,13 +37,9 @@ class Entry:
     ports: tuple[int, int]
     """The first and the last."""
 
-    def is_called(self, name: str) -> bool:
-        """Whether it means a name, which is in small letters."""
-        return is_called(self.name, name)
-
 
 def is_called(pattern: str, name: str) -> bool:
-    """Whether the name of an entry means a host's."""
+    """Whether the name of an entry means a host's, which is in small letters."""
     if pattern.startswith("*."):
         return name.endswith(pattern[1:]) and len(name) >= len(pattern)
     return bool(pattern) and name == pattern

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pycore.linux.look import Look
 from pycore.ops import Context, Operation
@@ -26,7 +25,6 @@ LARGE = 1 << 16
 """Bytes: more than such a file has."""
 _COMMENT = 110
 """Characters of a container's name that stand beside a learned address: with what follows, nft takes 128 bytes."""
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 @dataclass(frozen=True)
@@ -44,18 +42,6 @@ class _Egress(Operation):
     """``APP/NAME``."""
     addresses: tuple[str, ...]
     """The container's."""
-
-    @classmethod
-    def of(cls, text: str) -> Self | None:
-        """The one that has written a file; None where that was another kind. Raises ValueError for anything else."""
-        try:
-            found: dict[str, Any] = json.loads(text.partition("\n")[0])
-            if found.pop("kind") != cls.__name__:
-                return None
-            found["addresses"] = tuple(found["addresses"])
-            return cls(**found)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not what is kept of a container's egress: {error!r}") from None
 
     def depth(self) -> int:
         return 1  # the network makes the tables
@@ -240,12 +226,14 @@ class Judge(Operation):
                 ])  # fmt: skip
 
     def _allows(self, look: Look) -> _Allows:
+        from pycore.linux.conntrack import PROTOCOLS
+
         from pycore_network.egress.entries import parse
         from pycore_network.ruleset import LEARNED
 
-        rows = [row for row in map(parse, self.entries) if row.networks]
+        rows = [(row, [ip_network(text) for text in row.networks]) for row in map(parse, self.entries)]
         learned = {tuple(values) for place in LEARNED for values, _ in _listed(look, self.table, place)}
-        words = {number: word for word, number in _PROTOCOLS.items()}
+        words = {number: word for word, number in PROTOCOLS.items()}
 
         def allows(source: str, destination: str, protocol: int, port: int) -> bool:
             word = words.get(protocol, "")
@@ -253,10 +241,10 @@ class Judge(Operation):
                 return True
             address = ip_address(destination)
             return any(
-                address in ip_network(network)
-                for row in rows
+                address in network
+                for row, networks in rows
                 if row.protocol in ("", word) and row.ports[0] <= port <= row.ports[1]
-                for network in row.networks
+                for network in networks
             )
 
         return allows
@@ -279,10 +267,18 @@ def all_in(look: Look, directory: str) -> Iterator[Bind | AllowNetwork | AllowNa
 
 def read(look: Look, path: str) -> Bind | AllowNetwork | AllowName | None:
     """What a file says; None where it is gone, or no such file."""
-    with suppress(FileNotFoundError, ValueError):
-        text = look.read(path, LARGE)
-        return Bind.of(text) or AllowNetwork.of(text) or AllowName.of(text)
-    return None
+    try:
+        found: dict[str, Any] = json.loads(look.read(path, LARGE).partition("\n")[0])
+        kind = _KINDS[found.pop("kind")]
+        found["addresses"] = tuple(found["addresses"])
+        return kind(**found)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+_KINDS: dict[str, type[Bind | AllowNetwork | AllowName]] = {
+    kind.__name__: kind for kind in (Bind, AllowNetwork, AllowName)
+}
 
 
 def _row(first: int, last: int) -> str:

@@ -13,7 +13,7 @@ from pycore.linux.look import Look
 
 from pycore_network import ruleset
 from pycore_network.elements import Element
-from pycore_network.ops import rules
+from pycore_network.ops import egress, rules
 
 RULES = "rules"
 """Of the files that say what was put in for a network or a container's device, in the directory of a network."""
@@ -77,7 +77,7 @@ def _pieces(look: Look, run_dir: str, table: str) -> Iterator[str]:
         for name in look.listdir(directory):
             if not name.endswith(".new"):
                 yield look.read(f"{directory}/{name}", _LARGE)
-    for directory in (f"{run_dir}/ports", f"{run_dir}/egress"):
+    for directory in (f"{run_dir}/ports", f"{run_dir}/{egress.DIRECTORY}"):
         for name in look.listdir(directory):
             if not name.endswith(".new"):
                 yield look.read(f"{directory}/{name}", _LARGE).partition("\n")[2]
